@@ -1,0 +1,151 @@
+"""Profiles: validated, frozen settings of a whole run, read from `profiles/NAME.yaml`.
+
+A profile is data, not code: notebooks, the command line and tests all start from `load_profile`, and an unknown
+name, key or a value out of range is an `InputError` that names it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+
+from .errors import InputError
+
+
+class Section(BaseModel):
+    """A frozen group of settings; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Vision(Section):
+    """The frozen vision tower: a name for the resolver, and the side of its square input in pixels."""
+
+    name: str
+    image_size: PositiveInt
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the tower's matrix products
+
+
+class LLM(Section):
+    """The language model, and which of its weights are tuned (paper, section 4.1: LoRA on q_proj and v_proj)."""
+
+    name: str
+    tuning: Literal["lora", "full", "frozen"] = "lora"
+    lora_rank: PositiveInt = 32
+    lora_alpha: PositiveInt = 64
+    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+
+
+class Fusion(Section):
+    """Equation 1: how the layers of the vision tower become one feature map."""
+
+    strategy: Literal["learned", "mean", "last", "second_last"] = "learned"
+    normalise: bool = True
+    shared: bool = False  # one set of weights for the LLM and the mask decoder, or two
+
+
+class Losses(Section):
+    """Weights of the terms of equations 2 to 6."""
+
+    language: float = Field(1.0, ge=0)
+    l1: float = Field(1.0, ge=0)
+    giou: float = Field(1.0, ge=0)
+    bce: float = Field(1.0, ge=0)
+    dice: float = Field(1.0, ge=0)
+    depth: float = Field(1.0, ge=0)
+
+
+class Data(Section):
+    """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture."""
+
+    name: Literal["refshapes", "refer"] = "refshapes"
+    level: Literal["smoke", "cpu", "gpu"] = "cpu"
+    root: str | None = None  # the REFER layout's folder, for name: refer
+    train_scenes: PositiveInt = 8000
+    eval_scenes: PositiveInt = 500
+    turns: PositiveInt = 6  # questions packed in one dialogue about an image
+    tasks: Mapping[str, float] = Field(default_factory=lambda: {"rec": 1.0})
+
+
+class Training(Section):
+    """The optimisation of notebook 05 and of `train`."""
+
+    steps: PositiveInt
+    batch_size: PositiveInt = 32
+    accumulation: PositiveInt = 1
+    lr: float = Field(3e-3, gt=0)
+    warmup: float = Field(0.03, ge=0, lt=1)
+    weight_decay: float = Field(0.0, ge=0)
+    grad_clip: float = Field(1.0, gt=0)
+    precision: Literal["bf16", "fp32"] = "bf16"
+    save_every: PositiveInt = 200
+    log_every: PositiveInt = 20
+    input_dropout: float = Field(0.3, ge=0, le=1)  # how often one part of an input region (box or mask) is left out
+
+
+class Budget(Section):
+    """What a notebook needs in this profile: minutes of two cores, gigabytes of memory and disk."""
+
+    minutes: Mapping[str, float] = Field(default_factory=dict)
+    memory_gb: float = 4
+    disk_gb: float = 2
+
+
+class Profile(Section):
+    """Everything that a run depends on, beside the seed."""
+
+    name: str
+    vision: Vision
+    llm: LLM
+    fusion: Fusion = Fusion()
+    representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
+    signals: tuple[str, ...] = ("box", "mask", "depth")
+    losses: Losses = Losses()
+    data: Data = Data()
+    training: Training
+    budget: Budget = Budget()
+
+    def digest(self) -> str:
+        """A short hash of every setting, to tell whether results may be reused."""
+        return hashlib.sha256(json.dumps(self.model_dump(mode="json"), sort_keys=True).encode()).hexdigest()[:16]
+
+
+def profile_names() -> list[str]:
+    """The profiles that ship with the package."""
+    return sorted(
+        p.name[:-5] for p in resources.files(__package__).joinpath("profiles").iterdir() if p.name.endswith(".yaml")
+    )
+
+
+def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profile:
+    """Read a profile and replace single settings.
+
+    Args:
+        name: one of `profile_names()`.
+        overrides: dotted names to values, as `{"training.steps": 40}`.
+
+    Raises:
+        InputError: unknown profile, unknown setting, or a value out of range.
+    """
+    if name not in profile_names():
+        raise InputError(f"unknown profile {name!r}; there are {', '.join(profile_names())}")
+    text = resources.files(__package__).joinpath("profiles", f"{name}.yaml").read_text(encoding="utf-8")
+    settings = {"name": name, **yaml.safe_load(text)}
+    for dotted, value in (overrides or {}).items():
+        *path, last = dotted.split(".")
+        section = settings
+        for key in path:
+            section = section.setdefault(key, {})
+        section[last] = value
+    try:
+        return Profile.model_validate(settings)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
+        raise InputError(f"profile {name}: {problems}") from None

@@ -1,0 +1,58 @@
+"""How tasks are asked: several phrasings each, the last of them kept for evaluation.
+
+`{x}` stands for an expression, `<vis>` for a region that is given. The words of a held-out phrasing occur in training,
+its combination does not.
+"""
+
+from __future__ import annotations
+
+from ..errors import InputError
+
+PHRASINGS: dict[str, tuple[str, ...]] = {
+    "rec": (
+        "find the {x} .",
+        "show the {x} .",
+        "point to the {x} .",
+        "where can you see the {x} ?",
+        "please locate the {x} .",
+    ),
+    "several": ("find all {x} .", "show all {x} .", "point to all {x} .", "please locate all {x} ."),
+    "caption": ("describe the picture .", "what do you see ?", "please describe what you see ."),
+    "spot_caption": (
+        "describe the picture and point .",
+        "what do you see and where ?",
+        "please describe and point to what you see .",
+    ),
+    "region_caption": ("describe <vis> .", "what is <vis> ?", "please describe the thing in <vis> ."),
+    "region_colour": (
+        "what colour is <vis> ?",
+        "what colour is the thing in <vis> ?",
+        "please name the colour of <vis> .",
+    ),
+    "region_shape": ("what shape is <vis> ?", "what shape is the thing in <vis> ?", "please name the shape of <vis> ."),
+    "region_size": ("what size is <vis> ?", "what size is the thing in <vis> ?", "please name the size of <vis> ."),
+    "region_depth": ("how far is <vis> ?", "please tell how far <vis> is ."),
+}
+EXTRA_WORDS = (
+    "please locate all show find point to where can you see the describe picture and what do is thing in name colour "
+    "shape size of tell me how far near none this that it i we there are not no yes or with object image region box mask "
+    "answer question which each every both other same different than more less first last next between behind front "
+    "before after of by for from "
+    "mark draw given correct wrong true false at on as if then also only just very quite not any some most many few"
+)
+
+
+def training_phrasings(task: str) -> tuple[str, ...]:
+    """All phrasings of a task but the one that evaluation uses."""
+    return _of(task)[:-1]
+
+
+def held_out_phrasing(task: str) -> str:
+    """The phrasing that no training sample uses."""
+    return _of(task)[-1]
+
+
+def _of(task: str) -> tuple[str, ...]:
+    if task not in PHRASINGS:
+        raise InputError(f"unknown task {task!r}; there are phrasings for {', '.join(PHRASINGS)}")
+    return PHRASINGS[task]

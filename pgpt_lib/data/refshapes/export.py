@@ -1,0 +1,209 @@
+"""RefShapes on disk, in the layout that RefCOCO has: one reader reads both."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ...errors import InputError
+from ...files import write_bytes, write_json
+from ...regions import mask_to_rle
+from . import questions
+from .levels import SHAPES, Level, get_level
+from .render import masks, render
+from .scene import Scene, Thing, make_scene, stream
+from .world import SPLITS, rec_samples
+
+CROSS = ((1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1))
+_TENTHS = ("train",) * 7 + ("val", "testA", "testB")
+
+
+def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> dict:
+    """Write pictures, `instances.json` and refs for the three styles, captions, questions and `world.json`.
+
+    Of ten scenes seven are train's, one val's, one testA's and one testB's (both together are RefCOCOg's test).
+
+    Returns:
+        what `world.json` says.
+
+    Raises:
+        InputError: an unknown level, fewer than one scene, or a root that is a file.
+    """
+    settings = get_level(level)
+    if scenes < 1:
+        raise InputError(f"--scenes is {scenes}; scenes must be at least 1")
+    if root.exists() and not root.is_dir():
+        raise InputError(f"--root {root} is a file; name a folder")
+    seen: Counter[str] = Counter()
+    made: list[Scene] = []
+    for index in range(scenes):
+        split = _TENTHS[index % 10]
+        made.append(make_scene(settings, split, seed, seen[split]))
+        seen[split] += 1
+    number = {scene.image_id: i + 1 for i, scene in enumerate(made)}
+    images, annotations = _instances(made)
+    for scene in made:
+        write_bytes(root / "images" / "train2014" / f"{scene.image_id}.png", _png(render(scene)))
+    categories = [{"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)]
+    world: dict = {
+        "level": _level(settings),
+        "seed": seed,
+        "scenes": scenes,
+        "statistics": _statistics(made),
+        "expressions": {},
+    }
+    for dataset, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")):
+        refs = _refs(dataset, seed, level, seen, number, annotations)
+        write_json(
+            root / dataset / "instances.json", {"images": images, "annotations": annotations, "categories": categories}
+        )
+        write_bytes(root / dataset / f"refs({by}).p", pickle.dumps(refs, protocol=2))
+        world["expressions"][dataset] = dict(Counter(ref["split"] for ref in refs))
+    captions, asked = _texts(made, number)
+    write_json(root / "captions.json", {"images": images, "annotations": captions})
+    write_json(root / "questions.json", {"questions": asked})
+    world["questions"] = dict(Counter(entry["question_type"] for entry in asked))
+    write_json(root / "world.json", world)
+    return world
+
+
+def _png(picture: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _instances(scenes: list[Scene]) -> tuple[list[dict], list[dict]]:
+    images, annotations = [], []
+    for number, scene in enumerate(scenes, 1):
+        size = scene.level.image_size
+        images.append({"id": number, "file_name": f"{scene.image_id}.png", "height": size, "width": size})
+        for thing, bitmap in zip(scene.things, masks(scene), strict=True):
+            x0, y0, x1, y1 = thing.box
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": SHAPES.index(thing.shape) + 1,
+                    "iscrowd": 0,
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": thing.area,
+                    "segmentation": _segmentation(thing, bitmap),
+                    "attributes": {
+                        "colour": thing.colour,
+                        "size": thing.size,
+                        "material": thing.material,
+                        "side": thing.side,
+                        "layer": thing.layer,
+                    },
+                }
+            )
+    return images, annotations
+
+
+def _segmentation(thing: Thing, bitmap: np.ndarray) -> list | dict:
+    """A polygon where one is exact: whole squares and crosses; else run lengths."""
+    x0, y0, x1, y1 = thing.box
+    if thing.area == int(np.count_nonzero(thing.template())):
+        if thing.shape == "square":
+            return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+        if thing.shape == "cross":
+            rows = _steps(bitmap[y0:y1, x0:x1])
+            return [[c for i, j in CROSS for c in (x0 + rows[i], y0 + rows[j])]]
+    return mask_to_rle(bitmap)
+
+
+def _steps(cross: np.ndarray) -> tuple[int, int, int, int]:
+    """Where the arms of a cross begin and end along its side."""
+    arm = np.flatnonzero(cross[0])
+    return 0, int(arm[0]), int(arm[-1]) + 1, cross.shape[1]
+
+
+def _refs(
+    dataset: str, seed: int, level: str, seen: Counter, number: dict[str, int], annotations: list[dict]
+) -> list[dict]:
+    """REFER's list of objects with their sentences."""
+    first = {}
+    for annotation in annotations:
+        first.setdefault(annotation["image_id"], annotation["id"])
+    refs: list[dict] = []
+    for split in SPLITS[dataset]:
+        for source in ("testA", "testB") if split == "test" else (split,):
+            for sample in rec_samples(dataset, source, seen[source], seed, level, kinds=split == source):
+                image = number[sample.image_id]
+                words = sample.extra["expression"]
+                annotation = annotations[first[image] + sample.extra["object"] - 1]
+                sentence = {"sent_id": len(refs), "sent": words, "raw": words, "tokens": words.split()}
+                refs.append(
+                    {
+                        "ref_id": len(refs),
+                        "ann_id": annotation["id"],
+                        "image_id": image,
+                        "category_id": annotation["category_id"],
+                        "split": split,
+                        "file_name": f"{sample.image_id}.png",
+                        "sent_ids": [len(refs)],
+                        "sentences": [sentence],
+                    }
+                )
+    return refs
+
+
+def _texts(scenes: list[Scene], number: dict[str, int]) -> tuple[list[dict], list[dict]]:
+    """Captions as COCO stores them, and one question of each type a scene."""
+    captions, asked = [], []
+    for scene in scenes:
+        image = number[scene.image_id]
+        for text in (
+            questions.caption_text(scene),
+            questions.caption_text(scene, axis=1),
+            questions.caption_text(scene, sizes=True),
+        ):
+            captions.append({"id": len(captions) + 1, "image_id": image, "caption": text})
+        for kind in (*questions.SCORED, *questions.OTHER):
+            question = questions.ask(scene, stream("question", kind, *scene.image_id.split("-")), kind)
+            if question is not None:
+                entry = {
+                    "question_id": len(asked) + 1,
+                    "image_id": image,
+                    "question": question[1],
+                    "answer": question[2],
+                }
+                asked.append({**entry, "question_type": kind})
+    return captions, asked
+
+
+def _level(level: Level) -> dict:
+    return {
+        "name": level.name,
+        "image_size": level.image_size,
+        "objects": list(level.objects),
+        "side_bands_px": [list(b) for b in level.bands],
+        "hidden_at_most_percent": level.hidden,
+        "box_overlap_at_most_percent": level.overlap,
+        "shape_repeated_percent": level.repeat_shape,
+        "colour_repeated_percent": level.repeat_colour,
+        "striped_percent": level.striped,
+    }
+
+
+def _statistics(scenes: list[Scene]) -> dict:
+    """What the scenes hold: objects, distractors of the same shape, occlusion, sizes."""
+    things = [thing for scene in scenes for thing in scene.things]
+    size = scenes[0].level.image_size
+    sides = np.array([((t.box[2] - t.box[0]) * (t.box[3] - t.box[1])) ** 0.5 / size for t in things])
+    hidden = [1 - t.area / np.count_nonzero(t.template()) for t in things]
+    twins = [max(Counter(t.shape for t in scene.things).values()) >= 2 for scene in scenes]
+    return {
+        "objects": len(things),
+        "objects_a_scene": dict(sorted(Counter(str(len(s.things)) for s in scenes).items())),
+        "scenes_with_two_of_a_shape": sum(twins),
+        "objects_partly_hidden": int(sum(h > 0 for h in hidden)),
+        "mean_share_hidden": float(np.mean(hidden)),
+        "side_quantiles": {q: float(np.quantile(sides, float(q))) for q in ("0.05", "0.5", "0.9")},
+    }
