@@ -45,6 +45,16 @@ class LazyGroup(TyperGroup):
             return None
         return load_command(cmd_name)
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; a message about a bad value names the value, which typer's own leaves out."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            value = _given(ctx.obj, error.param.opts if error.param else [])
+            if value is not None and repr(value) not in error.message:
+                error.message += f" (given: {value!r})"
+            raise
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         rows = [(name, COMMANDS[name]) for name in self.list_commands(ctx)]
         if rows:
@@ -74,14 +84,24 @@ def root() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    given = list(sys.argv[1:] if args is None else args)
     try:
-        typer.main.get_command(app)(args=args, prog_name="python -m pgpt_lib")
+        typer.main.get_command(app)(args=given, prog_name="python -m pgpt_lib", obj=given)
     except InputError as error:
         _fail(error, str(error), 2)
     except RunError as error:
         _fail(error, str(error), 1)
     except Exception as error:  # whatever else went wrong is a failure, told in one line like any other
         _fail(error, f"{type(error).__name__}: {error} (set {TRACEBACK}=1 to see where)", 1)
+
+
+def _given(arguments: Sequence[str], names: Sequence[str]) -> str | None:
+    """The value that follows one of an option's names on the command line."""
+    for argument, following in zip(arguments, [*arguments[1:], None], strict=True):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            return value if equals else following
+    return None
 
 
 def _fail(error: Exception, message: str, status: int) -> None:

@@ -61,8 +61,12 @@ def mask_to_rle(bitmap: np.ndarray) -> dict[str, Any]:
 
 
 def rle_to_mask(rle: Mapping[str, Any]) -> np.ndarray:
-    """The bitmap of an RLE: uint8 (height, width), 0 or 1."""
-    return coco_mask.decode(rle)
+    """The bitmap of a compressed RLE: uint8 (height, width), 0 or 1."""
+    height, width = rle["size"]
+    runs = _runs_from_text(rle["counts"])
+    _check_runs(runs, height, width)
+    in_mask = (np.arange(len(runs)) % 2).astype(np.uint8)  # runs outside and inside take turns
+    return np.repeat(in_mask, runs).reshape(width, height).T
 
 
 def mask_area(rle: Mapping[str, Any]) -> int:

@@ -1,0 +1,546 @@
+# %% [markdown]
+# # 02 · Boxes and masks through one embedding
+#
+# ```yaml
+# title: Boxes and masks through one embedding
+# objectives:
+#   - follow a box and a mask from the original picture into one embedding and back
+#   - build the box and mask heads from the paper's description and meet them in the library
+#   - measure what is lost as the embedding shrinks, and what the mask decoder gets from the picture instead
+# prerequisites: [PyTorch modules and training loops, notebook 00 for regions, notebook 03 for the losses]
+# paper: section 3.1, dynamic token embedding and lightweight encoder-decoder
+# minutes: {smoke: 0.7, cpu: 2.5}
+# memory_gb: {smoke: 1.5, cpu: 2}
+# ```
+#
+# Other models write a box as text: "[0.25, 0.31, 0.70, 0.92]" takes some twenty tokens, and a mask as an outline
+# takes hundreds. PerceptionGPT spends *one* token, `<vis>`, for either. What makes that possible is that a token's
+# embedding is a vector of hundreds of numbers, of which ordinary words use one fixed point each. The embedding of
+# `<vis>` is *dynamic*: an encoder writes a region into it, a decoder reads a region out of it.
+#
+# This notebook leaves the language model out. It sends regions straight from encoder to decoder, through a vector of
+# $H$ numbers, and asks how large $H$ must be.
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # name of a profile: smoke, cpu, ...
+out_dir: str = ""  # folder of the run; empty means reports/<profile>
+seed: int = 0  # seed of everything random in this notebook
+scenes: int = 160  # RefShapes scenes to take regions from (a quarter of them in smoke)
+box_steps: int = 1000  # training steps of each box autoencoder (a tenth of them in smoke)
+mask_steps: int = 120  # training steps of each mask autoencoder (a third of them in smoke)
+
+# %% [markdown]
+# The settings come from the profile. `smoke` only shows that everything runs, so it takes fewer scenes and steps.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+
+from pgpt_lib import plots
+from pgpt_lib.notebook import start
+
+run = start(profile, out_dir, seed, slug="02_vis_heads")
+plots.use_style()
+torch.manual_seed(seed)
+if run.profile.name == "smoke":
+    scenes, box_steps, mask_steps = scenes // 4, box_steps // 10, mask_steps // 3
+
+# %% [markdown]
+# ## 1 · From the picture to the model's square
+#
+# Regions live on the *original* picture: a box is (x1, y1, x2, y2) in [0, 1] of its width and height. The vision tower
+# sees a square. A `Placement` scales the picture to fit, pads the rest with grey, and maps regions both ways. By hand,
+# for a picture 100 pixels high and 200 wide in a square of 112:
+
+# %%
+from pgpt_lib.regions import Placement, Region
+
+height, width, size = 100, 200, 112
+scale = size / max(height, width)
+top = (size - scale * height) / 2
+box = x1, y1, x2, y2 = 0.25, 0.5, 0.75, 1.0
+by_hand = [x1, (top + y1 * height * scale) / size, x2, (top + y2 * height * scale) / size]  # the width fills the square
+placement = Placement(height, width, size)
+print("by hand:", by_hand, "\nlibrary:", placement.box_to_input(box))
+assert torch.allclose(torch.tensor(by_hand), torch.tensor(placement.box_to_input(box)))
+
+# %% [markdown]
+# Now a real picture, one of scikit-image's, with boxes and masks from `data/photos`. On the left the original with its
+# regions, on the right what the tower sees.
+
+# %%
+from pgpt_lib.data.photos import materialise
+from pgpt_lib.data.refcoco import RefCOCO
+
+photos = RefCOCO(materialise(), "refcoco", "train")
+ref = next(r for r in photos.refs if "motorcycle" == r.sentences[0].text.split()[-1])
+photo, region = photos.load_image(ref.image_id), photos.region(ref.ann_id)
+placement = Placement(*photo.shape[:2], run.profile.vision.image_size)
+square = placement.image(photo)
+
+# %% [markdown]
+# The mask goes along: each cell of a grid over the square holds the share of it that the object covers.
+
+# %%
+side = 32
+coverage = placement.mask_to_input(region.mask, side)
+fig, axes = plt.subplots(1, 3, figsize=(10, 3), width_ratios=(1.5, 1, 1))
+title = f"original, {photo.shape[1]} × {photo.shape[0]}"
+plots.draw_regions(photo, [region], [ref.sentences[0].text], axes[0], title=title)
+plots.show_image(square, axes[1], f"the tower's square, {square.shape[0]} × {square.shape[0]}")
+plots.show_image(coverage, axes[2], f"the mask's coverage, {side} × {side}")
+run.figure(fig, "frames", alt="A motorcycle with box and mask, the padded square, the mask as a grid")
+
+# %% [markdown]
+# The grid keeps more than its cells suggest: a border cell that is covered by a third says where in it the outline
+# runs. What does the way there and back cost, at several grid sizes?
+
+# %%
+from pgpt_lib.regions import mask_iou
+
+grids = (8, 16, 32, 64)
+round_trip = {}
+for cells in grids:
+    there = placement.mask_to_input(region.mask, cells)
+    back = placement.mask_from_input(there, threshold=0.5)
+    round_trip[cells] = mask_iou(back, region.mask)
+    print(f"{cells:2} × {cells:<2} cells: IoU with the original mask {round_trip[cells]:.3f}")
+
+# %% [markdown]
+# That bound is worth knowing before any network is trained: nothing that decodes on such a grid can do better.
+#
+# ### Exercise 1: centre and size (★☆☆, 5 minutes)
+#
+# The box head predicts a box as (centre x, centre y, width, height), each through a sigmoid. So every output is a
+# valid box, while four free corners could come out in the wrong order. Write both conversions for boxes `[N, 4]`.
+
+# %% tags=["attempt"]
+from pgpt_lib import checks
+from pgpt_lib.exercises import attempt
+
+
+def my_to_centre(boxes):
+    """Boxes [N, 4] from (x1, y1, x2, y2) to (centre x, centre y, width, height)."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_cxcywh, my_to_centre)
+
+# %% [markdown]
+# <details><summary>Hint 1</summary>
+#
+# The centre is the mean of both corners, the size is their difference.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `boxes[:, :2]` are the first corners, `boxes[:, 2:]` the second ones; `torch.cat([...], dim=-1)` joins the halves.
+# </details>
+
+# %% nbgrader={"grade_id": "my_to_centre", "solution": true}
+def my_to_centre(boxes):
+    """Boxes [N, 4] from (x1, y1, x2, y2) to (centre x, centre y, width, height)."""
+    ### BEGIN SOLUTION
+    first, second = boxes[:, :2], boxes[:, 2:]
+    return torch.cat([(first + second) / 2, second - first], dim=-1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_to_centre_check", "grade": true, "points": 1}
+checks.check_cxcywh(my_to_centre)
+### BEGIN HIDDEN TESTS
+checks.check_cxcywh(my_to_centre, seed=1234)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 2 · A box head, by hand
+#
+# With $H = 4$ an embedding could simply *be* the box. A language model's state is no such thing, so the paper puts a
+# small network on each side: "both the encoder and decoder are simple three-layer MLPs".
+
+# %%
+from torch import nn
+
+
+def three_layers(size_in, width, size_out):
+    """Three linear layers with a bend (GELU) after the first two."""
+    first, second, third = nn.Linear(size_in, width), nn.Linear(width, width), nn.Linear(width, size_out)
+    return nn.Sequential(first, nn.GELU(), second, nn.GELU(), third)
+
+
+class TinyBoxHead(nn.Module):
+    """The paper's box head: three layers in, three layers out."""
+
+    def __init__(self, hidden, width=64):
+        super().__init__()
+        self.encoder, self.decoder = three_layers(4, width, hidden), three_layers(hidden, width, 4)
+
+
+# %% [markdown]
+# The decoder's output goes through a sigmoid. One box through an untrained head, there and back:
+
+# %%
+head = TinyBoxHead(hidden=16)
+box = my_to_centre(torch.tensor([[0.2, 0.3, 0.6, 0.9]]))
+embedding = head.encoder(box)
+decoded = head.decoder(embedding).sigmoid()
+print(f"box {box[0].tolist()} as centre and size, an embedding of {embedding.shape[1]} numbers")
+print("decoded", [round(v, 3) for v in decoded[0].tolist()])
+
+# %% [markdown]
+# Untrained, it says nothing useful. The library's `BoxSignal` has the same shape, plus what the whole model needs: it
+# turns `Region`s and `Placement`s into values and back, and computes its losses.
+
+# %%
+from pgpt_lib.signals import BoxSignal
+
+signal = BoxSignal(hidden_size=16, feature_size=1, grid=8)
+values, present = signal.collate([region], [placement])
+print(signal.encoder, "\n", signal.decoder)
+print(f"values {values[0].tolist()}, present {present.tolist()}")
+print("restored:", signal.restore(values[0], placement)["box"], "\noriginal:", region.box)
+
+# %% [markdown]
+# ## 3 · Regions to train on
+#
+# RefShapes gives as many regions as we like: every object of a scene comes with its box and its mask. A quarter of the
+# scenes is held out.
+
+# %%
+from pgpt_lib.data.refshapes.render import render
+from pgpt_lib.data.refshapes.scene import make_scene
+from pgpt_lib.data.refshapes.tasks import scene_regions
+
+worlds = [make_scene(run.profile.data.level, "train", seed, index) for index in range(scenes)]
+pictures = [render(world) for world in worlds]
+regions = [r for world in worlds for r in scene_regions(world)]
+image_index = torch.tensor([i for i, world in enumerate(worlds) for _ in world.things])
+held_out = image_index >= scenes * 3 // 4
+print(f"{len(regions)} regions in {scenes} scenes, {int(held_out.sum())} of them held out")
+
+# %% [markdown]
+# Three of these scenes, with boxes and masks as the model will have to give them.
+
+# %%
+fig, axes = plt.subplots(1, 3, figsize=(9, 3))
+for i, ax in enumerate(axes):
+    labels = [f"{thing.colour} {thing.shape}" for thing in worlds[i].things]
+    plots.draw_regions(pictures[i], scene_regions(worlds[i]), labels, ax)
+run.figure(fig, "scenes", alt="Three scenes of coloured shapes, each object with its box, mask and name")
+
+# %% [markdown]
+# Rings have holes, and an object may be partly hidden behind another. Then mask and box are those of what is visible.
+#
+# ## 4 · How many numbers does a box need?
+#
+# A box has four degrees of freedom. We train the library's head as an autoencoder, box to $H$ numbers to box, for
+# several $H$, on random boxes, with the losses of notebook 03, and measure on the boxes of the held-out scenes.
+
+# %%
+from pgpt_lib.regions import box_cxcywh_to_xyxy, pairwise_iou
+
+square_of = Placement(pictures[0].shape[0], pictures[0].shape[1], run.profile.vision.image_size)
+box_values, _ = BoxSignal(4, 1, 8).collate(regions, [square_of] * len(regions))
+random = torch.Generator().manual_seed(seed)
+
+
+def random_boxes(count):
+    """Boxes (centre x, centre y, width, height) that lie in the square: [count, 4]."""
+    size = 0.05 + 0.75 * torch.rand(count, 2, generator=random)
+    return torch.cat([size / 2 + (1 - size) * torch.rand(count, 2, generator=random), size], dim=-1)
+
+
+# %% [markdown]
+# One function trains any signal as an autoencoder: values go in, values should come out.
+
+# %%
+def train(signal, steps, draw):
+    """Train a signal for some steps; `draw()` returns values to send through, and features for the decoder."""
+    optimiser = torch.optim.AdamW(signal.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
+    for _ in range(steps):
+        values, features = draw()
+        loss = sum(signal.loss_terms(signal.decode(signal.encode(values), features), values).values())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+    return signal.eval()
+
+
+# %% [markdown]
+# The score: IoU of each box with what came back.
+
+# %%
+@torch.no_grad()
+def box_iou_of(signal, boxes):
+    """Mean IoU of boxes (centre, size) with themselves after encoding and decoding."""
+    back = signal.decode(signal.encode(boxes), None)
+    return pairwise_iou(box_cxcywh_to_xyxy(back), box_cxcywh_to_xyxy(boxes)).mean().item()
+
+
+box_widths = (1, 2, 3, 4, 8, 64)
+box_heads = {}
+for hidden in box_widths:
+    signal = train(BoxSignal(hidden, 1, 8, width=128), box_steps, lambda: (random_boxes(256), None))
+    box_heads[hidden] = signal, box_iou_of(signal, box_values[held_out])
+
+# %% [markdown]
+# For comparison: what text costs. A model that writes coordinates with $k$ bins an axis moves each edge by up to half
+# a bin, whatever it learns.
+
+# %%
+corners = box_cxcywh_to_xyxy(box_values[held_out])
+bins = {k: pairwise_iou(((corners * k).floor() + 0.5) / k, corners).mean().item() for k in (32, 100, 1000)}
+fig, ax = plt.subplots(figsize=(6, 3))
+ax.plot(range(len(box_widths)), [iou for _, iou in box_heads.values()], marker="o")
+for index, (k, iou) in enumerate(bins.items()):
+    ax.axhline(iou, color=plots.colour(index + 1), linestyle="--", linewidth=1, label=f"{k} bins an axis")
+ax.set(xticks=range(len(box_widths)), xticklabels=box_widths, xlabel="numbers in the embedding", ylabel="mean IoU")
+ax.legend()
+run.figure(fig, "box_width", alt="Mean IoU of boxes after an embedding, by its width, beside three bin sizes")
+
+# %% [markdown]
+# Below four numbers something must be given up: with one, the head can only place boxes on a curve through
+# four-dimensional space; each further number opens a direction. From four on the curve is flat: a box needs no more,
+# and what is left is training time, not capacity. So the embedding "without quantisation error" is not free of error.
+# It has a learned one; Table 4 of the paper leaves that out.
+
+# %% [markdown]
+# ## 5 · A mask through the same embedding
+#
+# A mask has no fixed number of degrees of freedom. The paper's answer is asymmetric. The *encoder* (a ResNet and a
+# linear layer) squeezes the mask into the embedding. The *decoder* (a two-layer, two-way transformer) does not have
+# to unpack it pixel by pixel: it looks at the picture again. The embedding only says *which* object; where the
+# outline runs, the visual features say.
+#
+# For that the decoder must know where in the picture each feature came from. Attention alone does not: it treats its
+# inputs as a set. So each cell of the grid gets a fixed *position code* that is added to its features.
+#
+# ### Exercise 2: a code for every cell (★★☆, 15 minutes)
+#
+# Write `my_position_code(grid, size)`: an array or tensor `[grid * grid, size]`, row by row of the grid, in which all
+# cells differ, in both directions. Any such code will do; waves of several lengths are usual. The code of the paper's
+# release failed here: half of the picture had no vertical position.
+
+# %% tags=["attempt"]
+def my_position_code(grid, size):
+    """A fixed code for each cell of a grid: [grid * grid, size]."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_position_code, my_position_code)
+
+# %% [markdown]
+# <details><summary>Hint 1: one axis first</summary>
+#
+# For a position p in [0, 1], `sin(2^k π p)` and `cos(2^k π p)` for several k are numbers within [-1, 1] that tell
+# positions apart.
+# </details>
+# <details><summary>Hint 2: two axes</summary>
+#
+# Give one half of the channels to y and the other half to x. `torch.meshgrid(..., indexing="ij")` lists the cells row
+# by row.
+# </details>
+
+# %% nbgrader={"grade_id": "my_position_code", "solution": true}
+def my_position_code(grid, size):
+    """A fixed code for each cell of a grid: [grid * grid, size]."""
+    ### BEGIN SOLUTION
+    place = (torch.arange(grid) + 0.5) / grid
+    y, x = torch.meshgrid(place, place, indexing="ij")
+    waves = torch.pi * 2.0 ** torch.linspace(0, 3, size // 4)
+    angles = [axis.reshape(-1, 1) * waves for axis in (y, x)]
+    return torch.cat([wave(angle) for angle in angles for wave in (torch.sin, torch.cos)], dim=1)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_position_code_check", "grade": true, "points": 2}
+checks.check_position_code(my_position_code)
+### BEGIN HIDDEN TESTS
+checks.check_position_code(my_position_code, seed=1234)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The library's code, and how alike the codes of any cell and the middle one are:
+
+# %%
+from pgpt_lib.signals.two_way import position_code
+
+codes = {"ours here": torch.as_tensor(my_position_code(16, 64)).float(), "library": position_code(16, 64)}
+fig, axes = plt.subplots(1, 2, figsize=(6, 2.8))
+for ax, (name, code) in zip(axes, codes.items(), strict=True):
+    likeness = torch.cosine_similarity(code, code[8 * 16 + 8][None], dim=1)
+    plots.show_image(likeness.reshape(16, 16).numpy(), ax, name)
+run.figure(fig, "position_codes", alt="Likeness of each cell's code with the middle cell's, two codes")
+
+# %% [markdown]
+# Brightest in the middle and falling away in both directions: near cells have similar codes, and no other cell has the
+# middle one's.
+#
+# To see what each brings, we train the same head twice: with the tower's features of the picture, and with features
+# that are all zero. First the features, the mean of the tower's layers (notebook 01 looks into them).
+
+# %%
+from pgpt_lib.backbones import load_vision
+from pgpt_lib.fusion import LayerFusion
+
+tower = load_vision(**run.profile.vision.model_dump())
+fuse = LayerFusion(tower.num_layers, "mean")
+inputs = [square_of.image(picture) for picture in pictures]
+features = torch.cat([fuse(tower(tower.preprocess(inputs[i : i + 16]))) for i in range(0, scenes, 16)])
+print(f"{tower.name}: features {tuple(features.shape)}, scenes × tokens × channels")
+
+# %% [markdown]
+# The masks as values, the share of each cell of the decoder's grid that they cover:
+
+# %%
+from pgpt_lib.signals import MaskSignal
+
+
+
+def new_signal(hidden):
+    """An untrained mask signal for this tower."""
+    return MaskSignal(hidden, tower.hidden_size, tower.grid)
+
+
+mask_values, _ = new_signal(8).collate(regions, [square_of] * len(regions))
+known, unseen = (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+parts = {name: sum(p.numel() for p in part.parameters()) for name, part in new_signal(64).named_children()}
+print(f"values {tuple(mask_values.shape)}; parameters with 64 numbers: {parts}")
+
+# %% [markdown]
+# Training is as for boxes, with BCE and DICE. `seen` decides whether the decoder sees the picture: 1 or 0.
+
+# %%
+def mask_autoencoder(hidden, seen):
+    """A mask signal trained through `hidden` numbers."""
+
+    def draw():
+        rows = known[torch.randint(len(known), (48,), generator=random)]
+        return mask_values[rows], seen * features[image_index[rows]]
+
+    return train(new_signal(hidden), mask_steps, draw)
+
+
+# %% [markdown]
+# The score is the IoU at the picture's own resolution, over held-out scenes.
+
+# %%
+@torch.no_grad()
+def restored(signal, rows, seen):
+    """Masks (RLE, at the picture's size) of regions after encoding and decoding."""
+    logits = signal.decode(signal.encode(mask_values[rows]), seen * features[image_index[rows]])
+    return [signal.restore(row, square_of)["mask"] for row in logits]
+
+
+def mean_mask_iou(signal, seen, rows):
+    """Mean IoU of these regions' masks with what came back."""
+    pairs = zip(restored(signal, rows, seen), rows, strict=True)
+    return sum(mask_iou(mask, regions[i].mask) for mask, i in pairs) / len(rows)
+
+
+# %% [markdown]
+# Four widths, each with and without the picture. This is the longest computation of the notebook.
+
+# %%
+mask_widths = (2, 4, 16, 64)
+mask_heads, mask_scores = {}, {}
+for seen, label in ((1.0, "sees the picture"), (0.0, "embedding alone")):
+    for hidden in mask_widths:
+        torch.manual_seed(seed)
+        mask_heads[label, hidden] = mask_autoencoder(hidden, seen)
+        mask_scores[label, hidden] = mean_mask_iou(mask_heads[label, hidden], seen, unseen[:200])
+        print(f"{label}, {hidden:2} numbers: mean IoU {mask_scores[label, hidden]:.3f}", flush=True)
+
+# %% [markdown]
+# As a figure, with the bound of the decoder's grid, measured on the same masks:
+
+# %%
+cells = mask_values.shape[-1]
+bound = [mask_iou(square_of.mask_from_input(mask_values[i].numpy(), 0.5), regions[i].mask) for i in unseen[:200]]
+fig, ax = plt.subplots(figsize=(6, 3))
+for label in ("sees the picture", "embedding alone"):
+    ax.plot(range(len(mask_widths)), [mask_scores[label, hidden] for hidden in mask_widths], marker="o", label=label)
+ax.axhline(sum(bound) / len(bound), color=plots.QUIET, linestyle="--", label=f"bound of a {cells} × {cells} grid")
+ax.set(xticks=range(len(mask_widths)), xticklabels=mask_widths, ylim=(0, 1))
+ax.set(xlabel="numbers in the embedding", ylabel="mean IoU")
+ax.legend()
+run.figure(fig, "mask_width", alt="Mean IoU of masks by embedding width, with and without the picture")
+
+# %% [markdown]
+# Without the picture, the embedding carries position, size and shape all by itself, and each number that is taken
+# away costs. With the picture a few numbers go further: enough to point at an object, whose outline the features
+# supply. The distance to the dashed line is what longer training would still gain. The masks behind the numbers:
+
+# %%
+index = int(unseen[1])
+scene, true_mask = pictures[image_index[index]], Region(None, regions[index].mask)
+fig, axes = plt.subplots(2, 1 + len(mask_widths), figsize=(11, 4.6))
+for row, (seen, label) in zip(axes, ((1.0, "sees the picture"), (0.0, "embedding alone")), strict=True):
+    plots.draw_regions(scene, [true_mask], ax=row[0], title="truth", colors=[plots.TRUTH])
+    for ax, hidden in zip(row[1:], mask_widths, strict=True):
+        (mask,) = restored(mask_heads[label, hidden], torch.tensor([index]), seen)
+        title = f"{label},\n{hidden} numbers"
+        plots.draw_regions(scene, [Region(None, mask)], ax=ax, colors=[plots.PREDICTION], title=title)
+run.figure(fig, "masks", alt="One object's mask after embeddings of 2 to 64 numbers, with and without the picture")
+
+# %% [markdown]
+# The upper row snaps to the object's outline or misses the object; the lower row draws blobs that sharpen with the
+# width. The same division of labour holds in the full model, where a language model's state takes the place of the
+# encoder's code.
+#
+# ## 6 · Between two boxes
+#
+# Because the embedding is continuous, there is something between any two codes. Move the slider from one box's code to
+# another's and watch what is decoded.
+
+# %%
+from pgpt_lib.widgets import Slider, View
+
+head, _ = box_heads[64]
+with torch.no_grad():
+    ends = head.encode(box_values[:2])
+
+
+def between(ax, t):
+    """Decode a mixture of two codes, and draw it over the first picture."""
+    with torch.no_grad():
+        code = head.decode(torch.lerp(ends[:1], ends[1:2], t), None)
+    found = Region(head.restore(code[0], square_of)["box"])
+    colors = [plots.TRUTH, plots.TRUTH, plots.PREDICTION]
+    plots.draw_regions(pictures[0], [*regions[:2], found], ["A", "B", f"t = {t:.2f}"], ax, colors)
+
+
+# %% [markdown]
+# Stills for readers without a kernel, the slider for the others:
+
+# %%
+view = View(between, {"t": Slider(0.0, 1.0, 0.5)}, [{"t": 0.0}, {"t": 0.5}, {"t": 1.0}])
+run.figure(view.figure(), "between", alt="Decoded boxes half way between the codes of two objects")
+view.show()
+
+# %% [markdown]
+# At the ends the decoded box lies on A and on B; in between it travels. Tokens of a vocabulary have nothing between
+# them: to the loss, `<loc_17>` is as far from `<loc_18>` as from `<loc_900>`.
+#
+# ## Questions to think about
+#
+# 1. The decoder in section 5 sees features of the *fused* layers. Which layers would you expect a mask to need, and
+#    which would a caption need? Notebook 01 measures it.
+# 2. With two numbers and the picture, how could a head still name one object of five?
+# 3. A `<vis>` in a question may have a box, a mask or both. What should its embedding be then? (The model adds the
+#    codes of what is there; see `model.py`.)
+#
+# **Read next:** Carion et al., *DETR*, ECCV 2020 (boxes by MLP heads); Kirillov et al., *Segment Anything*, ICCV 2023
+# (the two-way decoder); Chen et al., *Shikra*, 2023, and Peng et al., *Kosmos-2*, 2023 (boxes as text and as tokens).
+# Notebook 04 puts the language model between the two heads.
+
+# %%
+run.finish(
+    metrics={
+        "box_iou": {str(hidden): iou for hidden, (_, iou) in box_heads.items()},
+        "bin_iou": {str(k): iou for k, iou in bins.items()},
+        "mask_iou": {f"{label}, {hidden}": iou for (label, hidden), iou in mask_scores.items()},
+        "mask_grid_bound": sum(bound) / len(bound),
+    }
+)

@@ -1,0 +1,337 @@
+# %% [markdown]
+# # 04 · The model and its decoding
+#
+# ```yaml
+# title: The model and its decoding
+# objectives:
+#   - put the parts of notebooks 01 to 03 together, and say which of them is trained
+#   - count parameters, of LoRA above all, and compare with the paper's figures
+#   - say which state a region is decoded from, and why it is one position before `<vis>`
+#   - follow a dialogue token by token through cached decoding, and see a region fed back as an embedding
+# prerequisites: [notebook 01 (fusion), notebook 02 (heads), the idea of self-attention]
+# paper: section 3.1 (framework, Figure 2), section 3.2 (inference)
+# minutes: {smoke: 0.5, cpu: 1, photos: 1}
+# memory_gb: {smoke: 1, cpu: 2, photos: 4}
+# ```
+#
+# We have a tower whose layers are fused into one map of features (01), and heads that turn boxes and masks into
+# embeddings and back (02). What is between them is a language model. This notebook builds the whole of the paper's
+# Figure 2, counts what is trained in it, and follows one answer from its first token to its last. Nothing is trained here;
+# that is notebook 05.
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # name of a profile: smoke, cpu, photos, ...
+out_dir: str = ""  # folder of the run; empty means reports/<profile>
+seed: int = 0  # seed of the untrained parts
+root: str = ""  # folder of a REFER layout, for the profile photos; empty means the bundled photographs
+
+# %% [markdown]
+# The model of the profile: backbones as they were pretrained, heads fresh.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+
+from pgpt_lib import plots
+from pgpt_lib.diagrams import model_diagram, model_parts, token_strip
+from pgpt_lib.model import build_model
+from pgpt_lib.notebook import start
+
+run = start(profile, out_dir, seed, slug="04_model_and_decoding", root=root)
+plots.use_style()
+model = build_model(run.profile, seed).eval()
+
+# %% [markdown]
+# ## 1 · Figure 2, from the live model
+#
+# The drawing is made by walking through the modules that have just been built: what stands in a box was counted, not
+# copied. Green frames are trained, grey ones frozen.
+
+# %%
+fig, ax = plt.subplots(figsize=(11, 6))
+model_diagram(model, ax)
+run.figure(fig, "figure2", alt="The parts of the model from picture to regions with their parameters")
+
+# %% [markdown]
+# Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the projector turns
+# each place of the map into a token of the language model. On the right the signals: each has an encoder, which turns a
+# region into the embedding of a `<vis>` in the input, and a decoder, which turns the state behind a `<vis>` of the output
+# into a region. The dashed arrow is for decoders that look at the picture again, as the mask's does.
+#
+# ## 2 · How little is trained
+#
+# LoRA (Hu et al., ICLR 2022) leaves a weight $W$ as it is and adds a product of two thin matrices:
+#
+# $$W' = W + \tfrac{\alpha}{r} B A, \qquad A \in \mathbb R^{r \times d_{in}},\; B \in \mathbb R^{d_{out} \times r}$$
+#
+# $B$ starts at zero, so that the model starts as it was. The paper puts $r = 32$ on the query and value projections.
+#
+# ### Exercise 1: count what is trained (★☆☆, 5 minutes)
+#
+# Write `trained(model)`: how many numbers does training change? Mind weights that two modules share.
+
+# %% tags=["attempt"]
+from pgpt_lib import checks
+from pgpt_lib.exercises import attempt
+
+
+def trained(model):
+    """The number of trainable parameters of a module, each counted once."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_parameter_count, trained)
+
+# %% [markdown]
+# <details><summary>Hint 1: how a tensor says that it is trained</summary>
+#
+# `parameter.requires_grad`.
+# </details>
+# <details><summary>Hint 2: how many numbers it holds</summary>
+#
+# `parameter.numel()`; `model.parameters()` gives every tensor once.
+# </details>
+
+# %% nbgrader={"grade_id": "trained", "solution": true}
+def trained(model):
+    """The number of trainable parameters of a module, each counted once."""
+    ### BEGIN SOLUTION
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "trained_check", "grade": true, "points": 1}
+checks.check_parameter_count(trained)
+### BEGIN HIDDEN TESTS
+checks.check_parameter_count(trained, seed=1234)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# With it, the parts of the model. LoRA's share can also be computed from its definition: $r (d_{in} + d_{out})$ for each
+# adapted matrix.
+
+# %%
+parts = model_parts(model)
+for part in parts.values():
+    share = part.trainable / max(1, part.parameters)
+    print(f"{part.name:15} {part.parameters:>12,} parameters, {part.trainable:>10,} trained ({share:.1%})")
+rank = run.profile.llm.lora_rank
+pairs = [m for m in model.llm.modules() if hasattr(m, "lora_A") and len(getattr(m, "lora_A", {}))]
+pairs = [m for m in pairs if hasattr(m, "in_features")]
+by_formula = sum(rank * (m.in_features + m.out_features) for m in pairs)
+print(f"together {trained(model):,}; LoRA of rank {rank} on {len(pairs)} matrices by the formula {by_formula:,}")
+
+# %% [markdown]
+# In this small model the heads outweigh everything else, since they do not shrink with the language model. In the paper's
+# setting it is the other way round. The same formula for Vicuna-7B: 32 layers, queries and values of width 4096.
+
+# %%
+vicuna = {r: 32 * 2 * r * (4096 + 4096) for r in (8, 32)}
+for r, number in vicuna.items():
+    print(f"rank {r:2}: {number / 1e6:.1f} million parameters, {number / 6.74e9:.2%} of 6.74 billion")
+
+# %% [markdown]
+# The paper's Table 6 gives 31 and 33 million for ranks 8 and 32, which is a difference of 2; the formula's difference is
+# larger. Its "4 %" of trained parameters fits the released code, which also trains all token embeddings. Such
+# contradictions are gathered in notebook 10.
+#
+# ## 3 · Which state is decoded
+#
+# A causal language model reads tokens up to position $t$, and its state at $t$ predicts the token at $t + 1$. When an
+# answer holds `<vis>` at position $p$, two states could carry the region: the one at $p$, which has read `<vis>`, and the
+# one at $p - 1$, which decides to say it. The paper's released code decodes the second, and so do we: the region is known
+# when the model decides to point.
+#
+# ### Exercise 2: the states that predict `<vis>` (★★☆, 10 minutes)
+#
+# Write `vis_states(hidden_states, input_ids, vis_id)` for `hidden_states` `[B, T, H]` and `input_ids` `[B, T]`. Return
+# `[K, H]`, the state for each of the `K` occurrences of `vis_id`, row by row.
+
+# %% tags=["attempt"]
+def vis_states(hidden_states, input_ids, vis_id):
+    """The states [K, H] that predict each `<vis>`, row by row."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_vis_position, vis_states)
+
+# %% [markdown]
+# <details><summary>Hint 1: find the tokens</summary>
+#
+# `torch.nonzero(input_ids == vis_id, as_tuple=True)` gives rows and columns, in the right order.
+# </details>
+# <details><summary>Hint 2: which column of the states</summary>
+#
+# The state at column $c$ predicts the token at $c + 1$.
+# </details>
+
+# %% nbgrader={"grade_id": "vis_states", "solution": true}
+def vis_states(hidden_states, input_ids, vis_id):
+    """The states [K, H] that predict each `<vis>`, row by row."""
+    ### BEGIN SOLUTION
+    rows, columns = torch.nonzero(input_ids == vis_id, as_tuple=True)
+    return hidden_states[rows, columns - 1]
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "vis_states_check", "grade": true, "points": 2}
+checks.check_vis_position(vis_states)
+### BEGIN HIDDEN TESTS
+checks.check_vis_position(vis_states, seed=1234)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# In the library one function, `locate_positions`, answers this question for training and for decoding, so that the two can
+# never disagree. Off by one here is the commonest fault in systems of this kind: everything runs, and the boxes are bad.
+#
+# ## 4 · A dialogue as the model sees it
+#
+# We need a picture with a truth. The stream of the profile's training data gives one.
+
+# %%
+from pgpt_lib.data.streams import build_stream
+
+stream = build_stream(run.profile, seed)
+samples = stream.batch(0, 16)
+sample = next((s for s in samples if any(t.role == "assistant" and t.regions for t in s.turns)), samples[0])
+encoded = model.chat.encode(sample)
+answers = [position for position, _, is_answer in encoded.vis if is_answer]
+print(f"image {sample.image_id}: {len(encoded.input_ids)} tokens, `<vis>` at {[p for p, *_ in encoded.vis]}")
+
+# %% [markdown]
+# The token stream. Below each token that is learnt stands a star; below a `<vis>` of an answer its arrow points to where its
+# region is decoded.
+
+# %%
+until = (answers[0] if answers else len(encoded.input_ids) - 2) + 2
+tokens = ["image" if image else model.chat.decode([i]) or "·" for i, image in zip(encoded.input_ids, encoded.image_mask)]
+kinds = ["image" if image else "answer" if label != -100 else "user" for image, label in zip(encoded.image_mask, encoded.labels)]
+kinds = ["vis" if position in {p for p, *_ in encoded.vis} else kind for position, kind in enumerate(kinds)]
+values = ["*" if label != -100 else "" for label in encoded.labels]
+if answers:
+    values[answers[0] - 1] = "decoded here"
+ax = token_strip(tokens[:until], kinds[:until], values[:until], title="the first question and its answer")
+run.figure(ax.figure, "tokens", alt="The token stream of a question and its answer; the state before <vis> is decoded")
+
+# %% [markdown]
+# Most of the sequence is the picture. In place of each image slot goes an embedding from the projector, in place of `<vis>`
+# the sum of its signals' codes: no row of the embedding table is read there.
+
+# %%
+from pgpt_lib.placement import Placement
+
+
+def pixels(keys):
+    """Preprocessed pictures [I, 3, S, S] for image keys."""
+    pictures = [stream.images.load_image(key) for key in keys]
+    size = model.tower.image_size
+    return model.tower.preprocess([Placement(p.shape[0], p.shape[1], size).image(p) for p in pictures])
+
+
+batch = model.collate([sample], pixel_values=pixels)
+with torch.no_grad():
+    output = model(batch)
+print({name: round(value.item(), 3) for name, value in output.losses.items()}, "before any tuning")
+
+# %% [markdown]
+# ## 5 · Decoding, token by token
+#
+# In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer (the
+# *cache*), so that each further token costs one position. When the model says `<vis>`, its region is decoded at once and
+# *encoded again*: that embedding is what the model reads next. Here the loop, spelled out for one dialogue:
+
+# %%
+from dataclasses import replace
+
+from pgpt_lib.generation import generate
+
+question = replace(sample, turns=sample.turns[:1])
+answer = generate(model, [question], pixel_values=pixels, max_new_tokens=12)[0]
+print("question:", question.turns[0].text)
+print("answer, untrained:", answer.text or "(nothing)", "| regions:", len(answer.regions))
+
+# %% [markdown]
+# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To follow a
+# region through the loop we look at the teacher-forced pass: the state before the true `<vis>`, decoded and encoded again.
+
+# %%
+with torch.no_grad():
+    predictions = model.decode(output.states, model.see(batch)[1], batch.image_index[batch.vis_row[batch.vis_is_answer]])
+for name, value in predictions.items():
+    print(f"{name:6} decoded from {list(output.states.shape)} states: {list(value.shape)}")
+
+# %%
+from pgpt_lib.generation import feedback
+
+code = feedback(model, predictions)
+print(f"fed back as {list(code.shape)} embeddings; norm {code.norm(dim=-1).mean():.2f},"
+      f" words have {model.embedding_tables()[0].norm(dim=-1).mean():.2f}")
+
+# %% [markdown]
+# ### Cached equals uncached
+#
+# A cache is an optimisation: it must change nothing but the time. The released code of the paper cannot use one (its image
+# features are undefined once the prompt is past), and runs the whole sequence, tower included, for every token.
+
+# %%
+import time
+
+times = {}
+for cached in (True, False):
+    began = time.perf_counter()
+    said = generate(model, [question], pixel_values=pixels, max_new_tokens=12, cached=cached)[0]
+    times[cached] = time.perf_counter() - began
+    assert said.token_ids == answer.token_ids
+print(f"the same {len(answer.token_ids)} tokens: {times[True]:.2f} s with the cache, {times[False]:.2f} s without")
+
+# %% [markdown]
+# The tests of the project compare states too, to $10^{-4}$, alone and in batches. What a cache is worth for boxes and masks
+# written as one token or as many is the subject of notebook 09.
+#
+# ## 6 · One picture to turn over
+#
+# The attention mask of a causal model is a triangle: a token sees what comes before it. Choose a position and see how much
+# of the sequence its state may know; the still shows the state that is decoded.
+
+# %%
+from pgpt_lib.widgets import Slider, View
+
+
+def show_sight(ax, position):
+    """What the state at a position can see."""
+    length, at = len(encoded.input_ids), int(position)
+    seen = torch.zeros(1, length)
+    seen[0, : at + 1] = 1
+    ax.imshow(seen, aspect="auto", cmap="Greys", vmin=0, vmax=1.6)
+    for place, *_ in encoded.vis:
+        ax.axvline(place, color=plots.PREDICTION, linewidth=1)
+    ax.set(yticks=[], xlabel="position; lines mark <vis>", title=f"seen by the state at {at}")
+
+
+decoded = (answers[0] if answers else len(encoded.input_ids)) - 1
+view = View(show_sight, {"position": Slider(0, len(encoded.input_ids) - 1, decoded, 1)}, [{"position": decoded}], (8, 1.4))
+run.figure(view.figure(), "sight", alt="The part of the sequence that the decoded state has read, up to before <vis>")
+view.show()
+
+# %% [markdown]
+# The state that is decoded has read the picture and the question, and all that was answered before: everything there is to
+# know, but not its own region.
+#
+# ## Questions to think about
+#
+# 1. What would change, in training and in decoding, if regions were decoded from the state *at* `<vis>`? NExT-Chat does so.
+# 2. The second region of an answer reads the first one's embedding. In training that is the true region's. What goes wrong
+#    if decoding feeds a constant row instead, and in which scores would you see it?
+# 3. Why must padding stand on the left when several prompts of different length are decoded together?
+#
+# **Read next:** LLaVA: Liu et al., *Visual Instruction Tuning*, NeurIPS 2023. LISA: Lai et al., CVPR 2024 (one token, a
+# mask from SAM). NExT-Chat: Zhang et al., ICML 2024 (the state at the token). Notebook 05 trains this model.
+
+# %%
+run.finish(
+    metrics={
+        "parameters": {name: part.parameters for name, part in parts.items()},
+        "trained": {name: part.trainable for name, part in parts.items()},
+        "uncached_over_cached": times[False] / times[True],
+    }
+)

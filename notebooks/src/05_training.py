@@ -1,0 +1,344 @@
+# %% [markdown]
+# # 05 · Training
+#
+# ```yaml
+# title: Training
+# objectives:
+#   - say which tokens and regions of a dialogue are learnt from, and in which order samples come
+#   - write the learning rate as a formula of the step
+#   - see why a training that was killed can end in the same bytes as one that was not
+#   - train the model of this profile, and read its curves
+# prerequisites: [notebook 03 for the losses, notebook 04 for the model]
+# paper: section 3.2 (objective), section 4.1 (data and hyper-parameters)
+# minutes: {smoke: 1, cpu: 14, photos: 12}
+# memory_gb: {smoke: 2, cpu: 8, photos: 8}
+# ```
+#
+# The model of notebook 04 has a frozen vision tower and a frozen language model with small trainable matrices in it
+# (LoRA). What it must still learn is little: *when* to say `<vis>`, and what the state behind `<vis>` has to carry.
+# This notebook builds the training loop in pieces, then lets the library's loop, made of the same pieces, train the
+# profile's model.
+
+# %% tags=["parameters"]
+profile: str = "cpu"  # name of a profile: smoke, cpu, photos, ...
+out_dir: str = ""  # folder of the run; empty means reports/<profile>
+seed: int = 0  # seed of data, initial weights and dropout
+root: str = ""  # folder of a REFER layout, for the profile photos; empty means the bundled photographs
+steps: int = 0  # length of the training; 0 means as the profile says
+
+# %% [markdown]
+# The run's folder is also where checkpoints and the training log go.
+
+# %%
+import matplotlib.pyplot as plt
+import torch
+
+from pgpt_lib import plots
+from pgpt_lib.notebook import start
+
+run = start(profile, out_dir, seed, slug="05_training", root=root)
+plots.use_style()
+settings = run.profile.training
+print(f"profile {run.profile.name}: {settings.steps} steps of {settings.batch_size} dialogues, lr {settings.lr}")
+
+# %% [markdown]
+# ## 1 · What comes in
+#
+# A *stream* gives the samples of each step. It is a function: ask twice for step 3 and you get the same dialogues, on
+# any machine, whatever was asked before. That is half of what exact resumption needs.
+
+# %%
+from pgpt_lib.data.streams import build_stream
+
+stream = build_stream(run.profile, seed)
+samples = stream.batch(3, 4)
+assert samples == stream.batch(3, 4)
+print(f"{len(stream.image_ids())} images; one dialogue of step 3:")
+for turn in samples[0].turns[:6]:
+    print(f"  {turn.role:9} {turn.text}")
+
+# %% [markdown]
+# Several questions about one image stand in one dialogue. The image is the expensive part (its tokens are most of the
+# sequence), so a question more costs little: packing is the cheapest speed-up there is.
+#
+# ## 2 · What is learnt from
+#
+# Of the words, only the assistant's are learnt, with the mark that ends an answer; for all others the label is $-100$,
+# which the loss leaves out.
+#
+# ### Exercise 1: labels (★☆☆, 10 minutes)
+#
+# Write `my_labels(turns, end_id)`. `turns` is a list of `(role, token_ids)`, and in the dialogue `end_id` follows each
+# turn. Return one label for every token of the dialogue. Do not shift: the loss does that.
+
+# %% tags=["attempt"]
+from pgpt_lib import checks
+from pgpt_lib.exercises import attempt
+
+
+def my_labels(turns, end_id):
+    """One label a token: the token itself where the assistant speaks, -100 elsewhere."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_label_mask, my_labels)
+
+# %% [markdown]
+# <details><summary>Hint 1: what follows an answer</summary>
+#
+# A model that never learns to say `end_id` never stops.
+# </details>
+# <details><summary>Hint 2: what follows a question</summary>
+#
+# The end of the user's turn is the user's, too.
+# </details>
+
+# %% nbgrader={"grade_id": "my_labels", "solution": true}
+def my_labels(turns, end_id):
+    """One label a token: the token itself where the assistant speaks, -100 elsewhere."""
+    ### BEGIN SOLUTION
+    labels = []
+    for role, token_ids in turns:
+        spoken = [*token_ids, end_id]
+        labels += spoken if role == "assistant" else [-100] * len(spoken)
+    return labels
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_labels_check", "grade": true, "points": 1}
+checks.check_label_mask(my_labels)
+### BEGIN HIDDEN TESTS
+checks.check_label_mask(my_labels, seed=1234)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The library's `Chat` does the same while it builds the dialogue from its segments, so that no label is ever found by
+# searching. Here is what the model learns from the first sample, words and regions:
+
+# %%
+from pgpt_lib.model import build_model
+
+model = build_model(run.profile, seed)
+encoded = model.chat.encode(samples[0])
+learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, strict=True) if label != -100]
+print(f"{len(encoded.input_ids)} tokens, {sum(encoded.image_mask)} of them the image; learnt are {len(learnt)}:")
+print(" ", model.chat.decode(learnt))
+print(f"  and {sum(is_answer for _, _, is_answer in encoded.vis)} regions in answers")
+
+# %% [markdown]
+# ## 3 · In which order
+#
+# A finite set of samples is gone through again and again. Most loops shuffle with a random generator that goes on from
+# epoch to epoch; after a restart it stands somewhere else, and the second half of the epoch is another than it would
+# have been. The cure is to make the order a function too.
+#
+# ### Exercise 2: an order that survives a restart (★★☆, 10 minutes)
+#
+# Write `my_batch(count, batch_size, seed, step)`: the indices of the samples of a step. Every sample comes once an
+# epoch, every epoch has another order, and nothing but the arguments counts. `batch_size` divides `count`.
+
+# %% tags=["attempt"]
+def my_batch(count, batch_size, seed, step):
+    """The indices of the samples of a step, a list or an array of `batch_size` numbers below `count`."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_resume_order, my_batch)
+
+# %% [markdown]
+# <details><summary>Hint 1: epoch and place</summary>
+#
+# `divmod(step, count // batch_size)` gives the epoch and the place of the step in it.
+# </details>
+# <details><summary>Hint 2: a new order for each epoch</summary>
+#
+# `numpy.random.default_rng([seed, epoch])` takes both as its seed.
+# </details>
+
+# %% nbgrader={"grade_id": "my_batch", "solution": true}
+def my_batch(count, batch_size, seed, step):
+    """The indices of the samples of a step, a list or an array of `batch_size` numbers below `count`."""
+    ### BEGIN SOLUTION
+    import numpy as np
+
+    epoch, place = divmod(step, count // batch_size)
+    order = np.random.default_rng([seed, epoch]).permutation(count)
+    return order[place * batch_size : (place + 1) * batch_size]
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_batch_check", "grade": true, "points": 2}
+checks.check_resume_order(my_batch)
+### BEGIN HIDDEN TESTS
+checks.check_resume_order(my_batch, seed=1234)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 4 · How fast
+#
+# The learning rate rises for a few steps, while the optimiser's averages are still empty, and then falls along half a
+# cosine:
+#
+# $$\eta(t) = \eta_{\max} \cdot \begin{cases} (t + 1) / w & t < w \\
+# \tfrac12 \big(1 + \cos \pi \tfrac{t - w}{T - w}\big) & t \ge w \end{cases}$$
+
+# %%
+from pgpt_lib.optimisation import learning_rate
+
+total = steps or settings.steps
+rates = [learning_rate(step, total, settings.lr, settings.warmup) for step in range(total)]
+fig, ax = plt.subplots(figsize=(6, 2.4))
+ax.plot(rates)
+ax.set(xlabel="step", ylabel="learning rate", title=f"warm-up over {settings.warmup:.0%} of the steps, then a cosine")
+run.figure(fig, "learning_rate", alt="The learning rate over the steps: a short rise, then half a cosine down to zero")
+
+# %% [markdown]
+# The rate depends on the step alone. Had it a state of its own, that state would have to be saved as well.
+#
+# ## 5 · Killed, and not killed
+#
+# What does step $t$ depend on? On the weights and the optimiser's averages, which a checkpoint holds, and on the
+# step's number: data, learning rate and dropout are functions of it. So a training may be killed anywhere. The cell
+# below trains six steps at once, and in another folder three, then, as after a kill, three more.
+
+# %%
+import tempfile
+from pathlib import Path
+
+from pgpt_lib.checkpoint import find_checkpoint
+from pgpt_lib.config import load_profile
+from pgpt_lib.training import train
+
+small = load_profile("smoke", {"data.train_scenes": 8, "training.batch_size": 2, "training.log_every": 3})
+with tempfile.TemporaryDirectory() as folder:
+    whole, parts = Path(folder, "whole"), Path(folder, "parts")
+    train(small, whole, seed, steps=6, save_every=3, progress=False)
+    train(small, parts, seed, steps=6, save_every=3, progress=False)
+    # as if it had been killed after its third step: the later checkpoint never came to be
+    later = find_checkpoint(parts)[0]
+    later.rename(later.with_name("lost"))
+    train(small, parts, seed, steps=6, save_every=3, resume=True, progress=False)
+    files = ["perception.safetensors", "optimizer.safetensors"]
+    ends = [[(find_checkpoint(f)[0] / name).read_bytes() for name in files] for f in (whole, parts)]
+equal = ends[0] == ends[1]
+print(f"weights and optimiser equal to the last bit: {equal}")
+assert equal
+
+# %% [markdown]
+# A checkpoint is written under another name and renamed when it is whole, so a kill in the middle of saving leaves the
+# one before it. The test suite kills real processes at random moments, inside a save too, and compares the bytes.
+#
+# ## 6 · The training
+#
+# Now the profile's own. It goes on from the last checkpoint in the run's folder, if there is one; features of the
+# frozen tower are computed once and kept on disk. With a person watching, the curves are drawn while they grow.
+
+# %%
+from pgpt_lib.checkpoint_files import checkpoint_hash
+
+
+def draw_live(record):
+    """Redraw the curves in place, where a person watches."""
+    from IPython.display import clear_output, display
+
+    live.append(record)
+    if run.headless or len(live) % 5:
+        return
+    clear_output(wait=True)
+    figure = plots.learning_curves({"": live}, [f"losses.{name}" for name in live[0]["losses"]])
+    display(figure)
+    plt.close(figure)
+
+
+live = []
+result = train(run.profile, run.out, seed, steps=steps or None, resume=True, on_log=draw_live)
+print(f"{result.steps} steps in {result.seconds:.0f} s, checkpoint {result.checkpoint.name}")
+
+# %% [markdown]
+# The curves, from the log. Faint is what was measured, strong its running mean.
+
+# %%
+records = plots.read_log(result.log)
+names = [f"losses.{name}" for name in records[-1]["losses"]]
+fig = plots.learning_curves({"": records}, names, smooth=0.8)
+run.figure(fig, "curves", alt="One panel for each term of the loss: all fall over the steps")
+
+# %% [markdown]
+# The language loss falls first: saying `<vis>` at the right place is easy. Boxes and masks then improve for as long
+# as the training lasts. The mask terms start lower than one might think, since most of a picture is background.
+#
+# How often does the model choose `<vis>` where an answer has one? This *emission* is measured with the true answer so
+# far given; notebook 06 measures what counts, decoding freely.
+
+# %%
+fig = plots.learning_curves({"": records}, ["emission", "lr"])
+run.figure(fig, "emission", alt="Share of regions whose token the model would emit, and the learning rate")
+print(f"emission over the last steps: {result.emission}")
+
+# %% [markdown]
+# The same curves to look at more closely, one term at a time:
+
+# %%
+from pgpt_lib.widgets import Choice, Slider, View
+
+
+def show_curve(ax, term, smooth):
+    """One term of the loss with a running mean."""
+    at = [record["step"] for record in records]
+    values = [record["losses"][term] for record in records]
+    ax.plot(at, values, color=plots.colour(0), alpha=0.3)
+    ax.plot(at, plots.exponential_mean(torch.tensor(values).numpy(), smooth), color=plots.colour(0))
+    ax.set(xlabel="step", title=term)
+
+
+terms = list(records[-1]["losses"])
+view = View(show_curve, {"term": Choice(terms), "smooth": Slider(0, 0.98, 0.8)}, [{"term": t} for t in terms[:3]])
+run.figure(view.figure(), "curve_view", alt="Three terms of the loss over the steps, each with its running mean")
+view.show()
+
+# %% [markdown]
+# ## 7 · What was learnt
+#
+# The weights of equation 1 started as they came from the backbone's pretraining; the mask decoder's own set started
+# even.
+
+# %%
+from pgpt_lib.checkpoint import load_checkpoint
+
+trained, _ = load_checkpoint(result.checkpoint)
+sets = {"language model": trained.fusion.weights()}
+if trained.mask_fusion is not None:
+    sets["mask decoder"] = trained.mask_fusion.weights()
+ax = plots.show_layers(sets, title="fusion weights after training")
+run.figure(ax.figure, "fusion_weights", alt="Fusion weights by layer for the language model and the mask decoder")
+
+# %% [markdown]
+# Where the bars of the two sets differ, the decoder of outlines and the reader of words want different things from the
+# same tower: that is why each has weights of its own. Notebook 08 asks whether it matters.
+
+# %%
+speed = [record["expressions_per_second"] for record in records if record.get("expressions_per_second")]
+print(f"median {torch.tensor(speed).median():.0f} questions and answers a second" if speed else "no speed logged")
+
+# %% [markdown]
+# ## Questions to think about
+#
+# 1. All answers of a packed dialogue see the true regions of the answers before them. What could the model learn from
+#    that which it should not, and how does notebook 06 make sure that it does not help?
+# 2. Gradient accumulation splits a batch in parts. Why is the mean of the parts' losses not the loss of the whole, and
+#    what has to be counted to make it so?
+# 3. The optimiser's averages are twice as large as the weights they belong to. Which of them would you dare to leave
+#    out of a checkpoint, and what would be lost?
+#
+# **Read next:** LoRA: Hu et al., ICLR 2022. AdamW: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*,
+# ICLR
+# 2019. Cosine schedules: the same authors' *SGDR*, ICLR 2017. Notebook 06 evaluates what was trained here.
+
+# %%
+run.finish(
+    metrics={
+        "training": {"steps": result.steps, "seconds": result.seconds, "emission": result.emission, **result.losses},
+        "resume_is_exact": float(equal),
+    },
+    checkpoint=checkpoint_hash(result.checkpoint),
+)

@@ -1,0 +1,60 @@
+"""Pretrained backbones: found by name (`resolve`), loaded strictly, in float32 (`load_llm`, `load_vision`)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+from .convert import no_bars, require_complete
+from .resolver import BACKBONES, BUNDLED, Backbone, cache_dir, resolve
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from ..vision import Precision, VisionTower
+
+__all__ = ["BACKBONES", "BUNDLED", "Backbone", "cache_dir", "load_llm", "load_vision", "resolve"]
+
+
+def load_llm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model in float32 and its tokenizer.
+
+    Args:
+        name: a name of `BACKBONES` of kind "llm", a folder, or a hub name.
+
+    Raises:
+        InputError: no source serves, the name is a vision tower's, or keys are missing or unexpected.
+    """
+    _require_kind(name, "llm")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = resolve(name)
+    with no_bars():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+    model, info = loaded
+    require_complete(info, folder)
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def load_vision(name: str, image_size: int, precision: Precision = "fp32") -> VisionTower:
+    """A frozen vision tower for square inputs of `image_size` pixels.
+
+    Args:
+        name: a name of `BACKBONES` of kind "vision", a folder, or a hub name.
+        image_size: a multiple of the tower's patch size; position embeddings are interpolated.
+        precision: "bf16" is faster on CPUs with bfloat16 units and on GPUs.
+
+    Raises:
+        InputError: no source serves, the name is a language model's, the size does not fit, or keys do not.
+    """
+    _require_kind(name, "vision")
+    from ..vision import load_tower
+
+    return load_tower(name, resolve(name), image_size, precision)
+
+
+def _require_kind(name: str, kind: str) -> None:
+    if name in BACKBONES and BACKBONES[name].kind != kind:
+        names = ", ".join(known for known, spec in BACKBONES.items() if spec.kind == kind)
+        raise InputError(f"backbone {name!r} is not of kind {kind!r}; of that kind are {names}")

@@ -1,0 +1,38 @@
+"""`python -m pgpt_lib train`: what notebook 05 does, without a notebook."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..config import load_profile
+from ..errors import InputError
+from ._output import JsonFlag, results
+
+
+def train(
+    profile: Annotated[str, typer.Option(help="Name of the settings.")],
+    out: Annotated[Path, typer.Option(help="The run's folder; gets checkpoint/step_N/ and train.jsonl.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of data, initial weights and dropout.")] = 0,
+    steps: Annotated[int | None, typer.Option(help="Length of the schedule; by default the profile's.")] = None,
+    save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; by default the profile's.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last usable checkpoint there.")] = False,
+    root: Annotated[Path | None, typer.Option(help="Folder of a data set in the REFER layout.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Train a profile's model; the last step is always saved, also when the run is interrupted."""
+    settings = load_profile(profile)
+    if root is not None:
+        if settings.data.name != "refer":
+            raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
+        settings = load_profile(profile, {"data.root": str(root)})
+    with results(json) as emit:
+        from ..training import train as run  # here: it imports torch, and `--help` should be quick
+
+        try:
+            result = run(settings, out, seed, steps, save_every, resume)
+        except KeyboardInterrupt as stop:
+            raise typer.Exit(130) from stop
+        emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")

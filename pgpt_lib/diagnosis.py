@@ -1,0 +1,68 @@
+"""What to tell a person whose training goes wrong: which samples, why, and what to do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import nn
+
+from .batch import Batch
+from .config import Profile
+from .data.sample import Sample
+
+MakeBatch = Callable[[Sequence[Sample], torch.Generator], Batch]
+NAMED = 5  # how many sample ids a message lists
+
+
+def non_finite(
+    model: nn.Module, make_batch: MakeBatch, samples: Sequence[Sample], step: int, cause: str
+) -> str:
+    """A message about a step whose loss or gradient is not finite. Tries every sample alone to find the guilty ones.
+
+    Args:
+        model: with the weights before that step.
+        make_batch: collates samples.
+        samples: of that step.
+        step: counted from 0.
+        cause: what was not finite.
+    """
+    broken = [name for name, p in model.trainable_parameters().items() if not p.isfinite().all()]
+    if broken:
+        names = ", ".join(broken[:3])
+        return f"step {step + 1}: {cause}, since the weights {names} are no longer finite; lower training.lr"
+    guilty = [s.sample_id for s in samples if not _is_finite_alone(model, make_batch, s)]
+    named = guilty or [s.sample_id for s in samples]
+    listed = ", ".join(named[:NAMED]) + (f" and {len(named) - NAMED} more" if len(named) > NAMED else "")
+    if guilty:
+        return f"step {step + 1}: {cause}. Not finite alone: sample(s) {listed}; check their regions, or leave them out"
+    return f"step {step + 1}: {cause}, though each of its samples alone is finite ({listed}); lower training.lr"
+
+
+def _is_finite_alone(model: nn.Module, make_batch: MakeBatch, sample: Sample) -> bool:
+    with torch.no_grad():
+        losses = model(make_batch([sample], torch.Generator()).to(next(model.parameters()).device)).losses
+    return all(math.isfinite(float(value)) for value in losses.values())
+
+
+def no_emission(profile: Profile, trained: Sequence[str], step: int, losses: Mapping[str, float]) -> str:
+    """A warning that no `<vis>` would be emitted, with the likeliest cause first tested, and what to do.
+
+    Args:
+        profile: the run's settings.
+        trained: names of the trained parameters.
+        step: steps done.
+        losses: of the last step, by term.
+    """
+    head = f"warning: after {step} steps the model predicts <vis> at none of the places where answers have one"
+    if profile.losses.language == 0:
+        return f"{head}: losses.language is 0, so no words are learnt; set it above 0"
+    if not any(part in name for name in trained for part in ("trainable_tokens", "lm_head", "embed_tokens")):
+        return f"{head}: the output row of <vis> is not among the trained parameters; train the rows of new tokens"
+    if profile.llm.tuning == "frozen":
+        return f"{head}: llm.tuning is 'frozen', so only the row of <vis> can learn when to come; tune with 'lora'"
+    return (
+        f"{head}: the language loss is still {losses.get('language', math.nan):.2f}. The run may be too short "
+        f"({profile.training.steps} steps), or training.lr {profile.training.lr:g} too low or so high that it diverges"
+    )

@@ -1,0 +1,179 @@
+"""What a model answers, free-running: the common input of every score.
+
+The headline is free-running: the model is given the question alone. Teacher-forced answers, where the true words are
+given and only the regions decoded, stand beside it. Both are `Prediction`s, so the same scorers take them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..data.sample import VIS, Images, Sample, Turn
+from ..errors import InputError
+from ..files import write_json
+from ..regions import Placement, Region
+
+IMAGES_AT_ONCE = 64  # images that go through the tower together, and whose questions are answered in one stretch
+# Caps that no sensible answer comes near, since a model that was hardly trained may never end one: the words and
+# `<vis>` of an answer, and how many regions it may hold (which cost more tokens where regions are written as text).
+MAX_TOKENS = {"caption": 64, "spot_caption": 96}
+MAX_TOKENS_SHORT = 24
+MAX_REGIONS = {"several": 8, "spot_caption": 8, "rec": 1, "res": 1, "none": 1, "reasoning": 1}
+TOKENS_OF_TEXT_REGION = 32
+LoadFeatures = Callable[[Sequence[str]], Tensor]  # keys of I images to the tower's hidden states [I, L, N, C]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A model's answer to the last question of `sample`, whose last turn is the true answer."""
+
+    sample: Sample
+    text: str
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def truth(self) -> Turn:
+        """The true answer."""
+        return self.sample.turns[-1]
+
+    @property
+    def first(self) -> Region | None:
+        """The region of the first `<vis>`, which is the answer of a REC or RES question; None when none was emitted."""
+        return self.regions[0] if self.regions else None
+
+    @property
+    def has_vis(self) -> bool:
+        """Whether any region was given, well-formed or not."""
+        return bool(self.regions) or VIS in self.text
+
+
+def prompt_of(sample: Sample) -> Sample:
+    """The sample without its last turn, which is the truth.
+
+    Raises:
+        InputError: the sample does not end with an answer to a question.
+    """
+    if len(sample.turns) < 2 or sample.turns[-1].role != "assistant" or sample.turns[-2].role != "user":
+        raise InputError(f"sample {sample.sample_id}: an evaluation sample ends with a question and its answer")
+    return replace(sample, turns=sample.turns[:-1])
+
+
+class TowerFeatures:
+    """Loads pictures and runs the vision tower on them, keeping the latest results, so that each is encoded once.
+
+    Args:
+        tower: a `VisionTower`.
+        images: hands out the pictures.
+        max_bytes: how much to keep; the oldest go first, those just asked for always stay.
+    """
+
+    def __init__(self, tower: nn.Module, images: Images, max_bytes: int = 2**29) -> None:
+        self.tower, self.images, self.max_bytes = tower, images, max_bytes
+        self._kept: dict[str, Tensor] = {}
+
+    def __call__(self, image_ids: Sequence[str]) -> Tensor:
+        """Hidden states [I, L, N, C] of I images, in their order; bf16, as the training's cache holds them."""
+        missing = [i for i in dict.fromkeys(image_ids) if i not in self._kept]
+        for start in range(0, len(missing), IMAGES_AT_ONCE):
+            part = missing[start : start + IMAGES_AT_ONCE]
+            squares = []
+            for image_id in part:
+                picture = self.images.load_image(image_id)
+                squares.append(Placement(*picture.shape[:2], self.tower.image_size).image(picture))
+            states = self.tower(self.tower.preprocess(squares)).to(torch.bfloat16)
+            self._kept.update((i, one.clone()) for i, one in zip(part, states, strict=True))
+        found = torch.stack([self._kept[i] for i in image_ids])
+        room = self.max_bytes // max(found[0].nbytes, 1)
+        for oldest in list(self._kept)[: max(len(self._kept) - room, 0)]:
+            if oldest not in image_ids:
+                del self._kept[oldest]
+        return found
+
+
+def max_new_tokens(task: str, regions_as_text: bool) -> int:
+    """The cap on an answer's length, in tokens, the end token included."""
+    regions = MAX_REGIONS.get(task, 0) * TOKENS_OF_TEXT_REGION if regions_as_text else 0
+    return MAX_TOKENS.get(task, MAX_TOKENS_SHORT) + regions
+
+
+def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
+    """Indices of `samples`, a batch at a time: images stay together, and tasks with answers of like length within them.
+
+    Each image's features are wanted in one stretch of batches, so that they are computed once and then forgotten.
+    """
+    order = {image_id: i for i, image_id in enumerate(dict.fromkeys(s.image_id for s in samples))}
+    groups: dict[tuple[int, int], list[int]] = {}
+    for i, sample in enumerate(samples):
+        key = order[sample.image_id] // IMAGES_AT_ONCE, max_new_tokens(sample.task, regions_as_text=True)
+        groups.setdefault(key, []).append(i)
+    for key in sorted(groups):
+        # Prompts of like length side by side, so that little is padded.
+        members = sorted(groups[key], key=lambda i: (sum(len(t.text) for t in samples[i].turns[:-1]), i))
+        for start in range(0, len(members), batch_size):
+            yield members[start : start + batch_size]
+
+
+def predict(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    images: Images,
+    features: LoadFeatures | None = None,
+    *,
+    batch_size: int = 64,
+    generate: Callable[..., list[Any]] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """Ask the model each sample's question alone, greedily, and take its answer as it comes.
+
+    Args:
+        model: a `PerceptionGPT`; it is put into evaluation mode.
+        samples: of any tasks; one question a prompt, the last turn is the truth and never shown.
+        images: hands out their pictures.
+        features: the tower's states by image, such as `FeatureCache.rows`; by default the tower is run.
+        batch_size: prompts answered together; no answer depends on its neighbours.
+        generate: takes the place of `generation.generate`.
+        on_progress: told (answered, total) after each batch.
+
+    Returns:
+        One prediction a sample, in the same order.
+    """
+    if generate is None:
+        from ..generation import generate
+    if features is None:
+        features = TowerFeatures(model.tower, images)
+    prompts = [prompt_of(sample) for sample in samples]
+    answers: dict[int, Any] = {}
+    model.eval()
+    regions_as_text = model.chat.vis_id is None
+    for batch in batches(samples, batch_size):
+        cap = max_new_tokens(samples[batch[0]].task, regions_as_text)
+        given = generate(model, [prompts[i] for i in batch], features, max_new_tokens=cap)
+        answers.update(zip(batch, given, strict=True))
+        if on_progress is not None:
+            on_progress(len(answers), len(samples))
+    return [Prediction(s, answers[i].text, tuple(answers[i].regions)) for i, s in enumerate(samples)]
+
+
+def record_of(prediction: Prediction) -> dict[str, Any]:
+    """A prediction as JSON: the sample's id, the first region in COCO's terms (null when none was given), the words.
+
+    The id is `sent_id` where the sample has one, as `score` reads it; answers with several regions list them all.
+    """
+    sample, first = prediction.sample, prediction.first
+    place = first.to_coco(*sample.size) if first else {"bbox": None, "segmentation": None}
+    key = {"sent_id": sample.extra["sent_id"]} if "sent_id" in sample.extra else {"sample_id": sample.sample_id}
+    record = {**key, "task": sample.task, **place, "text": prediction.text}
+    if len(prediction.regions) > 1:
+        record["regions"] = [region.to_coco(*sample.size) for region in prediction.regions]
+    return record
+
+
+def save_predictions(path: Path | str, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as one JSON list (see `record_of`), whole or not at all."""
+    write_json(Path(path), [record_of(p) for p in predictions])

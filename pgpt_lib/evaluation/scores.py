@@ -1,0 +1,105 @@
+"""All scores of a model on a set of samples, each task by its own rules."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from ..data.sample import Images, Sample
+from .dialogue import region_scores, spot_caption_scores, with_variants
+from .grounding import depth_error, filled_ciou, none_scores, rec_scores, set_scores, shuffled
+from .predictions import LoadFeatures, Prediction, TowerFeatures, predict
+from .words import caption_scores, false_vis_rates, question_scores, vqa_score
+
+ONE_REGION, REGION_GIVEN = ("rec", "res"), ("region_caption", "region_question")
+TASKS = ("rec", "question", "several", "none", "caption", "spot_caption", *REGION_GIVEN, "reasoning")
+FORCED_KEYS = ("acc@0.5", "miou_box", "ciou", "miou_mask")
+OnProgress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores (see `score`) and the free-running answers that they were computed from."""
+
+    metrics: dict[str, Any]
+    predictions: list[Prediction]
+
+
+def evaluate(
+    model: nn.Module,
+    samples: Sequence[Sample],
+    images: Images,
+    features: LoadFeatures | None = None,
+    *,
+    batch_size: int = 64,
+    teacher_forced: bool = True,
+    generate: Callable[..., list[Any]] | None = None,
+    on_progress: OnProgress | None = None,
+) -> Evaluation:
+    """Ask the model every sample's question, free-running, and score the answers.
+
+    Args:
+        model: a `PerceptionGPT`.
+        samples: of any of `TASKS`, told by `Sample.task`; the last turn is the truth. Questions about a given region
+            are asked in all their variants (`region_variants`).
+        images: hands out the pictures.
+        features: the tower's states by image; by default the tower is run, once an image.
+        batch_size: prompts answered together.
+        teacher_forced: also score REC and RES with the true answer's words given (a second, cheap pass).
+        generate: takes the place of `generation.generate`.
+        on_progress: told (answered, total).
+    """
+    asked = [s for s in samples if s.task not in REGION_GIVEN]
+    asked += with_variants(s for s in samples if s.task in REGION_GIVEN)
+    if features is None:
+        features = TowerFeatures(model.tower, images)  # shared by both passes
+    predictions = predict(
+        model, asked, images, features, batch_size=batch_size, generate=generate, on_progress=on_progress
+    )
+    metrics = score(predictions)
+    one_region = [s for s in asked if s.task in ONE_REGION]
+    if teacher_forced and one_region:
+        from .teacher import predict_teacher_forced
+
+        forced = rec_scores(predict_teacher_forced(model, one_region, images, features, batch_size=batch_size))
+        metrics["teacher_forced"] = {key: forced[key] for key in FORCED_KEYS}
+    return Evaluation(metrics, predictions)
+
+
+def score(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Scores of answers to any mixture of tasks; every metric is [value, low, high] or None.
+
+    Returns:
+        The keys of `metrics.summarise` for REC and RES, `questions` by type, and where their tasks were asked:
+        `shuffled` (REC with expressions exchanged within the image), `filled_ciou`, `depth`, `vqa`, `several`, `none`,
+        `false_vis`, `caption`, `spot_caption`, `region_caption`, `region_question`, `reasoning`.
+    """
+    by_task: dict[str, list[Prediction]] = {}
+    for p in predictions:
+        by_task.setdefault("rec" if p.sample.task in ONE_REGION else p.sample.task, []).append(p)
+    rec = by_task.get("rec", [])
+    metrics: dict[str, Any] = {**rec_scores(rec), "questions": question_scores(by_task.get("question", []))}
+    if rec:
+        metrics["shuffled"] = _brief(rec_scores(shuffled(rec)))
+        metrics["filled_ciou"] = filled_ciou(rec)
+        metrics["depth"] = depth_error(rec)
+    metrics["vqa"] = vqa_score(by_task.get("question", []))
+    scorers: Mapping[str, Callable[[Sequence[Prediction]], Mapping[str, Any]]] = {
+        "several": set_scores,
+        "none": none_scores,
+        "caption": caption_scores,
+        "spot_caption": spot_caption_scores,
+        "region_caption": region_scores,
+        "region_question": region_scores,
+        "reasoning": rec_scores,
+    }
+    metrics |= {task: dict(scorer(by_task[task])) for task, scorer in scorers.items() if task in by_task}
+    metrics["false_vis"] = false_vis_rates(by_task)
+    return {key: value for key, value in metrics.items() if key == "questions" or value != {}}
+
+
+def _brief(scores: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: scores[key] for key in ("n", "acc@0.5", "ciou")}

@@ -1,0 +1,66 @@
+"""Answers with the true words given: what the released evaluation of the paper measures, printed beside the headline.
+
+The whole true answer stands in the input, so whether the model would emit `<vis>` is not tested, and each later region
+sees the true earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ..data.sample import Images, Sample
+from ..model import PerceptionGPT
+from ..regions import Region
+from .predictions import LoadFeatures, Prediction, TowerFeatures, batches
+
+
+@torch.no_grad()
+def predict_teacher_forced(
+    model: PerceptionGPT,
+    samples: Sequence[Sample],
+    images: Images,
+    features: LoadFeatures | None = None,
+    *,
+    batch_size: int = 64,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> list[Prediction]:
+    """Decode the regions of the last answers at the positions that predict their true `<vis>`.
+
+    Args:
+        model: a `PerceptionGPT`; it is put into evaluation mode. A representation that writes regions as text has no
+            states to decode; its answers then have no regions.
+        samples: of any tasks; the text of each prediction is the true answer's.
+        images, features, batch_size, on_progress: as for `predict`.
+    """
+    if features is None:
+        features = TowerFeatures(model.tower, images)
+    model.eval()
+    regions: dict[int, tuple[Region, ...]] = {}
+    for members in batches(samples, batch_size):
+        chosen = [samples[i] for i in members]
+        regions.update(zip(members, _decode(model, chosen, features), strict=True))
+        if on_progress is not None:
+            on_progress(len(regions), len(samples))
+    return [Prediction(s, s.turns[-1].text, regions[i]) for i, s in enumerate(samples)]
+
+
+def _decode(model: PerceptionGPT, samples: Sequence[Sample], features: LoadFeatures) -> list[tuple[Region, ...]]:
+    """The regions of each sample's last answer."""
+    batch = model.collate(samples, features).to(next(model.projector.parameters()).device)
+    rows = batch.vis_row[batch.vis_is_answer]
+    if not len(rows):
+        return [()] * len(samples)
+    states, (_, seen) = model(batch).states, model.see(batch)
+    decoded = model.decode(states, seen, batch.image_index[rows])
+    placements = [p for p, answer in zip(batch.placements, batch.vis_is_answer.tolist(), strict=True) if answer]
+    found: list[list[Region]] = [[] for _ in samples]
+    for k, row in enumerate(rows.tolist()):
+        fields: dict[str, Any] = {"box": None}
+        for name, signal in model.signals.items():
+            fields |= signal.restore(decoded[name][k], placements[k])
+        found[row].append(Region(**fields))
+    # Earlier answers of a dialogue are decoded too; the last turn's regions are the last ones.
+    return [tuple(f[len(f) - len(s.turns[-1].regions) :]) for f, s in zip(found, samples, strict=True)]

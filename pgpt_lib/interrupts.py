@@ -1,0 +1,45 @@
+"""Ending a long computation between two steps instead of in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any, NoReturn
+
+
+class StopSignals:
+    """While entered, a first Ctrl-C or SIGTERM only sets `requested`; a second one acts at once.
+
+    Outside the main thread, where Python allows no handlers, signals keep their usual effect.
+    """
+
+    def __init__(self) -> None:
+        self.requested: int | None = None
+        self._previous: dict[int, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._handle)
+        return self
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.requested = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        self._previous.clear()
+
+    def __exit__(self, *_: object) -> None:
+        self._restore()
+
+    def leave(self, message: str) -> NoReturn:
+        """Say why, and do what the signal asked for: KeyboardInterrupt for Ctrl-C, else exit status 128 + signal."""
+        print(message, file=sys.stderr, flush=True)
+        if self.requested == signal.SIGINT:
+            raise KeyboardInterrupt(message)
+        sys.exit(128 + (self.requested or signal.SIGTERM))

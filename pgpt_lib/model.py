@@ -1,0 +1,254 @@
+"""PerceptionGPT (paper, sections 3.1 and 3.2): a frozen vision tower, a language model, and perception signals.
+
+    vision tower -> layer fusion -> projector -> language model -> states that predict `<vis>` -> box, mask, ...
+
+Everything but the language model lives in this plain module, outside of peft, which would freeze it and lose it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from .adapters import adapter_state, add_token_rows, base_model, tune, tuned_table
+from .backbones import BUNDLED, load_llm, load_vision
+from .batch import INPUT_SIGNALS, Batch, LoadImages, collate
+from .chat import Chat, Tokenizer
+from .config import Profile
+from .data.sample import Sample
+from .errors import InputError
+from .fusion import LayerFusion
+from .losses import language_loss, total_loss
+from .projector import Projector
+from .regions import Placement
+from .signals import Signal, build_signals
+from .vision import VisionTower
+
+EAGER_WIDTH = 256  # up to this width of the language model plain attention is faster than fused kernels, on CPUs
+Positions = TypeVar("Positions", int, Tensor)
+
+
+@dataclass
+class Output:
+    """What a training step yields.
+
+    Attributes:
+        loss: the weighted sum of `losses` (equations 2 to 6).
+        losses: each term, unweighted, a mean over its targets; "language" and the signals' terms.
+        counts: the number of supervised "tokens", of decoded "regions".
+        states: [R, H], fp32, the state that each answer's `<vis>` is decoded from, in the batch's order.
+    """
+
+    loss: Tensor
+    losses: dict[str, Tensor]
+    counts: dict[str, int]
+    states: Tensor
+
+
+def locate_positions(positions: Positions) -> Positions:
+    """Where the states lie that `<vis>` tokens at `positions` are decoded from, in the expanded sequence.
+
+    It is the state that *predicts* the token, one position earlier: the region is known when the model decides to
+    point at it, before its own embedding is read. Training and decoding both ask this function.
+    """
+    return positions - 1
+
+
+class PerceptionGPT(nn.Module):
+    """The model; `build_model` makes one from a profile.
+
+    Args:
+        profile: settings.
+        llm: a causal language model of transformers with room for the chat's tokens; it is changed in place.
+        chat: its tokenizer and template.
+        tower: the frozen vision tower. It is run only on batches of pixels; cached features need its shapes alone.
+    """
+
+    def __init__(self, profile: Profile, llm: PreTrainedModel, chat: Chat, tower: VisionTower) -> None:
+        super().__init__()
+        self.profile, self.chat = profile, chat
+        width, channels = llm.config.hidden_size, tower.hidden_size
+        self.tower = tower
+        self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
+        self.fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
+        self.projector = Projector(channels, width, tower.num_tokens)
+        names = profile.signals if chat.vis_id is not None else ()
+        self.signals = build_signals(names, width, channels, tower.grid)
+        for name, signal in self.signals.items():
+            if name not in self.input_signals:
+                cast(nn.Module, signal.encoder).requires_grad_(False)  # nothing reads it, so nothing would train it
+        self.mask_fusion = None
+        if not profile.fusion.shared and any(signal.uses_features for signal in self.signals.values()):
+            self.mask_fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model's transformer, without its head."""
+        return cast(nn.Module, base_model(self.llm).model)
+
+    def embedding_tables(self) -> tuple[Tensor, Tensor]:
+        """The input and output embeddings [V, H], with the tuned rows of new tokens in their places."""
+        llm = base_model(self.llm)
+        table = tuned_table(llm.get_input_embeddings())
+        return table, table if llm.config.tie_word_embeddings else tuned_table(llm.get_output_embeddings())
+
+    def trainable_parameters(self) -> dict[str, nn.Parameter]:
+        """Every parameter that training changes, by name."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+    @property
+    def input_signals(self) -> list[str]:
+        """The signals whose codes make up a region's input embedding."""
+        return [name for name in self.signals if name in INPUT_SIGNALS]
+
+    def perception_state(self) -> dict[str, Tensor]:
+        """The trained tensors outside the language model, by name."""
+        return {name: p.detach() for name, p in self.trainable_parameters().items() if not name.startswith("llm.")}
+
+    def adapter_state(self) -> dict[str, Tensor]:
+        """What was tuned in the language model; see `adapters.adapter_state`."""
+        return adapter_state(self.llm)
+
+    def collate(self, samples: Sequence[Sample], features: LoadImages | None = None, **options: Any) -> Batch:
+        """`batch.collate` with this model's chat, signals and image size."""
+        return collate(samples, self.chat, cast(Mapping[str, Signal], self.signals), self.tower.image_size, features, **options)
+
+    def placement(self, sample: Sample) -> Placement:
+        """How a sample's image lies in the tower's square input."""
+        return Placement(*sample.size, self.tower.image_size)
+
+    def see(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Encode each image once: tokens for the language model [I, N, H], features for the signals [I, N, C]."""
+        features = batch.features
+        if features is None:
+            if batch.pixel_values is not None:
+                features = self.tower(batch.pixel_values)
+            else:  # no picture in the batch; a blank one keeps every parameter in the graph
+                shape = (1, self.tower.num_layers, self.tower.num_tokens, self.tower.hidden_size)
+                features = self.projector.position.new_zeros(shape)
+        fused = self.fusion(features)
+        return self.projector(fused), fused if self.mask_fusion is None else self.mask_fusion(features)
+
+    def embed(self, batch: Batch, image_tokens: Tensor, table: Tensor) -> Tensor:
+        """The language model's input [B, T, H]: words from `table`, image tokens, regions as dynamic embeddings."""
+        embeds = F.embedding(batch.input_ids, table)
+        with_image = batch.image_index[batch.image_index >= 0]  # by rows, as `image_mask` lists its positions
+        flat = image_tokens[with_image].flatten(0, 1)
+        embeds = embeds.index_put((batch.image_mask,), flat.to(embeds.dtype))
+        if self.signals:
+            codes = self.region_codes({name: batch.targets[name][0] for name in batch.visible}, batch.visible)
+            embeds = embeds.index_put((batch.vis_row, batch.vis_position), codes.to(embeds.dtype))
+        return embeds
+
+    def signal(self, name: str) -> Signal:
+        """One of `signals`, with its type."""
+        return cast(Signal, self.signals[name])
+
+    def region_codes(self, values: Mapping[str, Tensor], visible: Mapping[str, Tensor]) -> Tensor:
+        """The dynamic embeddings of regions, [V, H]: the sum of their visible signals' codes (section 3.1)."""
+        codes = [self.signal(name).embed(values[name], visible[name]).float() for name in values]
+        if not codes:
+            raise InputError(f"signals {list(self.signals)}: one of {INPUT_SIGNALS} is needed to embed a region")
+        return torch.stack(codes).sum(0)
+
+    def decode(self, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
+        """Every signal's predictions from states [R, H]; `image_index` [R] picks theirs of the features [I, N, C]."""
+        return {name: self.signal(name).decode(states, features, image_index) for name in self.signals}
+
+    def logits(self, states: Tensor, table: Tensor) -> Tensor:
+        """Next-token logits in fp32, [R, H] to [R, V], for the chat's vocabulary (a padded table has more rows)."""
+        with torch.autocast(states.device.type, enabled=False):
+            return F.linear(states.to(table.dtype), table[: len(self.chat)]).float()
+
+    def forward(self, batch: Batch) -> Output:
+        """The losses of a training batch, padded on the right."""
+        table_in, table_out = self.embedding_tables()
+        image_tokens, features = self.see(batch)
+        embeds = self.embed(batch, image_tokens, table_in)
+        # Padding is on the right, where causal attention never looks at it, so no mask is needed.
+        hidden = self.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        losses = {"language": language_loss(hidden, batch.labels, lambda states: self.logits(states, table_out))}
+        rows = batch.vis_row[batch.vis_is_answer]
+        states = hidden[rows, locate_positions(batch.vis_position[batch.vis_is_answer])].float()
+        losses |= self._signal_losses(batch, states, features, batch.image_index[rows])
+        counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
+        return Output(total_loss(losses, self.profile.losses.model_dump()), losses, counts, states)
+
+    def _signal_losses(self, batch: Batch, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
+        """Equations 3 to 5 for the answers' regions; each term is a differentiable zero where it has no target."""
+        targets = {name: (v[batch.vis_is_answer], p[batch.vis_is_answer]) for name, (v, p) in batch.targets.items()}
+        if not len(states):  # one blank region without targets keeps the decoders in the graph
+            states, image_index = states.new_zeros(1, states.shape[1]), image_index.new_zeros(1)
+            targets = {name: (v.new_zeros(1, *v.shape[1:]), p.new_zeros(1)) for name, (v, p) in targets.items()}
+        losses: dict[str, Tensor] = {}
+        for name, prediction in self.decode(states, features, image_index).items():
+            losses |= self.signal(name).losses(prediction, *targets[name])
+        return losses
+
+    @torch.no_grad()
+    def emission(self, batch: Batch, output: Output) -> Tensor:
+        """For each answer's `<vis>` whether the model, its true past given, would emit it: bool [R]."""
+        predicted = self.logits(output.states.detach(), self.embedding_tables()[1]).argmax(-1)
+        return torch.zeros_like(predicted, dtype=torch.bool) if self.chat.vis_id is None else predicted == self.chat.vis_id
+
+
+def build_model(
+    profile: Profile,
+    seed: int,
+    llm: tuple[PreTrainedModel, Tokenizer] | None = None,
+    tower: VisionTower | None = None,
+) -> PerceptionGPT:
+    """A model ready to tune, the same for the same arguments whatever the global random state is, and leaving it alone.
+
+    Fusion and projector start from the weights that were aligned with this language model and tower, where such are
+    bundled (`data/backbones/<llm>/<tower>.safetensors`), else from seeded random ones.
+
+    Args:
+        profile: names the backbones.
+        seed: of everything that starts random.
+        llm: (model, tokenizer) in place of the profile's; the model is changed in place.
+        tower: in place of the profile's.
+
+    Raises:
+        InputError: a backbone is not to be had, a special token is not one id, or aligned weights do not fit.
+    """
+    model, tokenizer = llm or load_llm(profile.llm.name)
+    tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
+    chat = Chat(tokenizer, num_image_tokens=tower.num_tokens, representation=profile.representation)
+    if model.config.hidden_size <= EAGER_WIDTH:
+        model.set_attn_implementation("eager")
+    generator = torch.Generator().manual_seed(seed)
+    add_token_rows(model, chat.base_vocabulary, sorted(chat.special_ids.values()), generator)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built = PerceptionGPT(profile, model, chat, tower)
+    load_aligned(built)
+    return built
+
+
+def load_aligned(model: PerceptionGPT) -> bool:
+    """Load the bundled fusion and projector for the model's backbones; False where there are none.
+
+    Raises:
+        InputError: the file's tensors are not exactly those of fusion and projector.
+    """
+    path = BUNDLED / model.profile.llm.name / f"{model.profile.vision.name}.safetensors"
+    if not path.is_file():
+        return False
+    parts: dict[str, nn.Module] = {"projector": model.projector}
+    if model.profile.fusion.strategy == "learned":
+        parts["fusion"] = model.fusion
+    for name, part in parts.items():
+        tensors = {k.removeprefix(f"{name}."): v for k, v in load_file(path).items() if k.startswith(f"{name}.")}
+        wanted = part.state_dict()
+        if {k: v.shape for k, v in wanted.items()} != {k: v.shape for k, v in tensors.items()}:
+            raise InputError(f"{path}: the tensors {name}.* do not fit this model; remake the file with `pretrain`")
+        part.load_state_dict(tensors)
+    return True

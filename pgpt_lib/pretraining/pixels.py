@@ -1,0 +1,132 @@
+"""Second stage of nano's pretraining: a frozen tower's features, through fusion and projector, in place of words.
+
+For the main tower everything but the tower is trained. Another tower (the nano ViT of `smoke`) then feeds the same
+language model, frozen, through a fusion and a projector of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from transformers import LlamaForCausalLM
+
+from ..backbones.resolver import cache_dir
+from ..data.refshapes.world import RefShapesImages, image_id
+from ..feature_cache import FeatureCache
+from ..fusion import LayerFusion
+from ..projector import Projector
+from ..vision import VisionTower
+from .dialogues import PixelBatches
+from .nano import answer_loss, make_nano, optimisers, whole_answers
+from .state import load_state, save_state
+from .words import Running, learning_rate, log_line, set_rate
+
+
+class Aligned(nn.Module):
+    """Fusion (eq. 1) and projector: what stands between a frozen tower and the language model."""
+
+    def __init__(self, tower: VisionTower, width: int) -> None:
+        super().__init__()
+        self.fusion = LayerFusion(tower.num_layers)
+        self.projector = Projector(tower.hidden_size, width, tower.num_tokens)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """[B, L, N, C] to [B, N, H]."""
+        return self.projector(self.fusion(features))
+
+
+def load_words(folder: Path) -> tuple[LlamaForCausalLM, Tensor]:
+    """The language model of the words stage and the positions of its grid [N, H]."""
+    llm = make_nano()
+    state = load_file(folder / "modules.safetensors")
+    llm.load_state_dict({k.removeprefix("llm."): v for k, v in state.items() if k.startswith("llm.")})
+    return llm, state["grid.position"]
+
+
+def scene_features(tower: VisionTower, level: str, scenes: int, seed: int) -> tuple[FeatureCache, list[str]]:
+    """The cached features of the pretraining scenes, encoded now where they are missing, and the scenes' keys."""
+    keys = [image_id(level, "pretrain", seed, i) for i in range(scenes)]
+    cache = FeatureCache(tower, cache_dir() / "features")
+    cache.features(keys, RefShapesImages().load_image)
+    return cache, keys
+
+
+def train_pixels(
+    folder: Path,
+    tower: VisionTower,
+    start: Path,
+    seed: int = 0,
+    steps: int = 6000,
+    batch_size: int = 48,
+    length: int = 72,
+    scenes: int = 16000,
+    lr: float = 2e-3,
+    frozen: bool = False,
+    compiled: bool = False,
+    level: str = "cpu",
+) -> Path:
+    """Align language model and tower on pictures; returns the folder of the last state. A killed run goes on.
+
+    Args:
+        folder: where states and logs go, under `pixels-<tower>`.
+        start: a state of `train_words`, or of this function when `frozen`.
+        scenes: how many different pictures; each is met again with new questions.
+        frozen: train fusion and projector only.
+        compiled: compile the transformer with torch.compile (needs a C++ compiler).
+    """
+    torch.manual_seed(seed)
+    llm, position = load_words(start) if not frozen else (load_aligned_llm(start), None)
+    aligned = Aligned(tower, llm.config.hidden_size)
+    if position is not None and len(position) == tower.num_tokens:
+        with torch.no_grad():  # the language model knows its way about the word grid's positions
+            aligned.projector.position.copy_(position)
+    name = f"pixels-{tower.name}"
+    modules = nn.ModuleDict({"llm": llm, "aligned": aligned})
+    llm.requires_grad_(not frozen)
+    opts = optimisers([aligned] if frozen else [llm, aligned], lr)
+    saved = load_state(folder / name, modules, opts) or {"step": 0, "running": {}, "seconds": 0.0}
+    cache, keys = scene_features(tower, level, scenes, seed)
+    if compiled:
+        llm.model.forward = torch.compile(llm.model.forward)
+    step, running, spent, begun = saved["step"], Running(saved["running"]), saved["seconds"], time.monotonic()
+    batches = PixelBatches(level, scenes, seed, batch_size, length, step, steps - step)
+    for batch in DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8):
+        set_rate(opts, learning_rate(step, steps, lr, 100, 0.4))
+        features = cache.rows([keys[i] for i in batch["scenes"].tolist()])
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, right, answers = answer_loss(llm, aligned(features), batch)
+        loss.backward()
+        nn.utils.clip_grad_norm_([p for p in modules.parameters() if p.requires_grad], 1.0)
+        for optimiser in opts:
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+        running.update(*whole_answers(right, answers, (batch["labels"] >= 0).nonzero()[:, 0]))
+        step += 1
+        if step % 100 == 0 or step == steps:
+            state = {"step": step, "running": running.values, "seconds": spent + time.monotonic() - begun}
+            log_line(folder / f"{name}.jsonl", {**state, "loss": loss.item(), "scored": running.scored()})
+            if step % 500 == 0 or step == steps:
+                save_state(folder / name, modules, opts, state)
+    return folder / name
+
+
+def load_aligned_llm(folder: Path) -> LlamaForCausalLM:
+    """The language model of a pixel stage's state."""
+    llm = make_nano()
+    state = load_file(folder / "modules.safetensors")
+    llm.load_state_dict({k.removeprefix("llm."): v for k, v in state.items() if k.startswith("llm.")})
+    return llm
+
+
+def load_aligned(folder: Path, tower: VisionTower) -> tuple[LlamaForCausalLM, Aligned]:
+    """Language model, fusion and projector of a pixel stage's state."""
+    llm = load_aligned_llm(folder)
+    aligned = Aligned(tower, llm.config.hidden_size)
+    state = load_file(folder / "modules.safetensors")
+    aligned.load_state_dict({k.removeprefix("aligned."): v for k, v in state.items() if k.startswith("aligned.")})
+    return llm, aligned

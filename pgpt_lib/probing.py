@@ -1,0 +1,101 @@
+"""What a layer knows, read with a linear probe: a ridge regression from its tokens to their labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class Probe:
+    """The result of `layer_probe`.
+
+    accuracy: share of held-out tokens classified rightly, one value a layer, first block first.
+    majority: the same share for always answering the training tokens' most frequent label.
+    num_train, num_test: labelled tokens that the probe was fitted to and scored on.
+    """
+
+    accuracy: tuple[float, ...]
+    majority: float
+    num_train: int
+    num_test: int
+
+
+def layer_probe(
+    features: Tensor,
+    labels: Tensor,
+    *,
+    held_out: float = 0.3,
+    split: Literal["images", "tokens"] = "images",
+    ridge: float = 1e-3,
+    normalise: bool = True,
+    seed: int = 0,
+) -> Probe:
+    """Fit one ridge classifier a layer to some images' tokens and score it on the others'.
+
+    The classifier is the least-squares fit of one-hot labels, with a bias, solved in closed form in float64, so the
+    result depends on nothing but its arguments.
+
+    Args:
+        features: [I, L, N, C], raw outputs of a tower's blocks.
+        labels: [I, N] integers, the class of each token; negative ones are left out.
+        held_out: share of the images (or tokens) that are scored.
+        split: hold out whole images; or tokens, for a single picture, where neighbours help each other.
+        ridge: penalty, relative to the mean squared feature.
+        normalise: LayerNorm without affine on each token first, as `LayerFusion` does.
+        seed: of the split.
+
+    Raises:
+        InputError: shapes that do not belong together, fewer than two classes, or nothing to hold out.
+    """
+    if features.dim() != 4 or labels.shape != (features.shape[0], features.shape[2]):
+        raise InputError(
+            f"features [I, L, N, C] and labels [I, N] needed, not {list(features.shape)} and {list(labels.shape)}"
+        )
+    if not 0 < held_out < 1:
+        raise InputError(f"held_out {held_out} is not between 0 and 1")
+    if split not in ("images", "tokens"):
+        raise InputError(f"split {split!r} is neither 'images' nor 'tokens'")
+    labelled = labels >= 0
+    units = len(labels) if split == "images" else int(labelled.sum())
+    order = torch.randperm(units, generator=torch.Generator().manual_seed(seed))
+    chosen = torch.zeros(units, dtype=torch.bool)
+    chosen[order[: round(units * held_out)]] = True
+    test = torch.zeros_like(labelled)
+    if split == "images":
+        test = labelled & chosen[:, None]
+    else:
+        test[labelled] = chosen
+    train = labelled & ~test
+    classes = torch.unique(labels[train])
+    if not test.any() or len(classes) < 2:
+        raise InputError(
+            f"a probe needs two classes and something held out, not {len(classes)} classes in {int(train.sum())} "
+            f"tokens and {int(test.sum())} held out; give more images, or split='tokens'"
+        )
+    targets = (labels[train][:, None] == classes).double()
+    truth = labels[test]
+    accuracy = []
+    for layer in features.unbind(1):
+        known, unseen = (_prepare(layer[mask], normalise) for mask in (train, test))
+        mean = known.mean(0)
+        known, unseen = known - mean, unseen - mean
+        gram = known.T @ known
+        penalty = ridge * gram.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+        gram.diagonal().add_(penalty)
+        coefficients = torch.linalg.solve(gram, known.T @ (targets - targets.mean(0)))
+        scores = unseen @ coefficients + targets.mean(0)
+        accuracy.append((classes[scores.argmax(1)] == truth).double().mean().item())
+    majority = (truth == classes[targets.sum(0).argmax()]).double().mean().item()
+    return Probe(tuple(accuracy), majority, int(train.sum()), int(test.sum()))
+
+
+def _prepare(tokens: Tensor, normalise: bool) -> Tensor:
+    tokens = tokens.double()
+    return F.layer_norm(tokens, tokens.shape[-1:]) if normalise else tokens

@@ -1,0 +1,58 @@
+"""Perception signals: what `<vis>` can carry (paper, section 3.1).
+
+A new signal takes three steps and touches no other file of the library:
+
+1. one file here with a subclass of `Signal` (`depth.py` is the pattern, sixty lines);
+2. its registration: its class in `SIGNALS` below, or `register(MySignal)` from a program of one's own;
+3. its name in a profile: `signals: [box, mask, depth, my_signal]`. Its loss terms count once unless weighted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from ..errors import InputError
+from .base import Signal
+from .box import BoxSignal
+from .depth import DepthSignal
+from .mask import MaskSignal
+
+SIGNALS: dict[str, type[Signal]] = {cls.name: cls for cls in (BoxSignal, MaskSignal, DepthSignal)}
+
+__all__ = ["SIGNALS", "BoxSignal", "DepthSignal", "MaskSignal", "Signal", "build_signals", "register"]
+
+
+def register(cls: type[Signal]) -> type[Signal]:
+    """Make a signal known by its name; usable as a decorator.
+
+    Raises:
+        InputError: another class has that name, or a loss name that another signal uses.
+    """
+    if SIGNALS.get(cls.name, cls) is not cls:
+        raise InputError(f"signal name {cls.name!r} is taken by {SIGNALS[cls.name].__qualname__}")
+    for other in SIGNALS.values():
+        if other is not cls and set(other.loss_names) & set(cls.loss_names):
+            shared = ", ".join(sorted(set(other.loss_names) & set(cls.loss_names)))
+            raise InputError(f"signal {cls.name!r}: loss name {shared} is taken by {other.name!r}")
+    SIGNALS[cls.name] = cls
+    return cls
+
+
+def build_signals(names: Sequence[str], hidden_size: int, feature_size: int, grid: int) -> nn.ModuleDict:
+    """The signals of a profile, untrained.
+
+    Args:
+        names: keys of `SIGNALS`.
+        hidden_size: H, the language model's width.
+        feature_size: C, the vision tower's channels.
+        grid: side of the square of visual tokens.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    unknown = [name for name in names if name not in SIGNALS]
+    if unknown:
+        raise InputError(f"unknown signal {unknown[0]!r}; there are {', '.join(SIGNALS)}")
+    return nn.ModuleDict({name: SIGNALS[name](hidden_size, feature_size, grid) for name in names})

@@ -1,0 +1,62 @@
+"""Boxes through `<vis>`: three-layer MLPs both ways (paper, section 3.1), L1 and GIoU losses (section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..losses import giou_loss, l1_loss
+from ..regions import Placement, Region, box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
+from .base import MLP, Signal
+
+FIRST_BOX = (0.5, 0.5, 0.4, 0.4)  # what an untrained decoder says: centred, of the size of a median RefCOCO object
+
+
+class BoxSignal(Signal):
+    """A box. Values and predictions are [R, 4]: (centre x, centre y, width, height) in [0, 1] of the model's input.
+
+    The decoder ends in a sigmoid, so a predicted box is always a box: no inverted corners, no assertion in GIoU.
+    """
+
+    name = "box"
+    loss_names = ("l1", "giou")
+
+    def __init__(self, hidden_size: int, feature_size: int, grid: int, width: int | None = None) -> None:
+        super().__init__(hidden_size, feature_size, grid)
+        width = width or max(hidden_size, 256)
+        self.encoder = MLP(4, width, width, hidden_size)
+        self.decoder = MLP(hidden_size, width, width, 4)
+        last = self.decoder[-1]
+        assert isinstance(last, nn.Linear)
+        # Small but not zero: the first prediction lies near FIRST_BOX, and the gradient reaches the language model
+        # at step 0, which a zero weight would forbid.
+        nn.init.normal_(last.weight, std=0.1 / width**0.5)
+        with torch.no_grad():
+            last.bias.copy_(torch.logit(torch.tensor(FIRST_BOX)))
+
+    def collate(self, regions: Sequence[Region], placements: Sequence[Placement]) -> tuple[Tensor, Tensor]:
+        present = torch.tensor([region.box is not None for region in regions], dtype=torch.bool)
+        corners = torch.tensor(
+            [
+                (0.0, 0.0, 1.0, 1.0) if region.box is None else placement.box_to_input(region.box)
+                for region, placement in zip(regions, placements, strict=True)
+            ],
+            dtype=torch.float64,
+        )
+        return box_xyxy_to_cxcywh(corners.reshape(-1, 4)).float(), present
+
+    def encode(self, values: Tensor) -> Tensor:
+        return self.encoder(values)
+
+    def decode(self, state: Tensor, features: Tensor, image_index: Tensor | None = None) -> Tensor:
+        return self.decoder(state).sigmoid()
+
+    def loss_terms(self, prediction: Tensor, values: Tensor) -> dict[str, Tensor]:
+        return {"l1": l1_loss(prediction, values), "giou": giou_loss(prediction, values)}
+
+    def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
+        corners = box_cxcywh_to_xyxy(prediction.detach().double().cpu().reshape(1, 4))[0].clamp(0.0, 1.0)
+        return {"box": tuple(placement.box_from_input(tuple(corners.tolist())))}

@@ -1,0 +1,195 @@
+"""Solutions of notebooks 05 and 06."""
+
+from __future__ import annotations
+
+import random
+from itertools import chain
+
+import numpy as np
+import torch
+
+
+def labels_loop(turns, end_id):
+    labels = []
+    for role, ids in turns:
+        labels += [*ids, end_id] if role == "assistant" else [-100] * (len(ids) + 1)
+    return labels
+
+
+def labels_tensor(turns, end_id):
+    return torch.cat(
+        [torch.tensor([*ids, end_id]).where(torch.tensor(role == "assistant"), -100) for role, ids in turns]
+    )
+
+
+def labels_array(turns, end_id):
+    tokens = np.array(list(chain.from_iterable([*ids, end_id] for _, ids in turns)))
+    keep = np.concatenate([np.full(len(ids) + 1, role == "assistant") for role, ids in turns])
+    return np.where(keep, tokens, -100)
+
+
+def labels_no_end(turns, end_id):
+    return [t for role, ids in turns for t in ([*ids, -100] if role == "assistant" else [-100] * (len(ids) + 1))]
+
+
+def labels_every_end(turns, end_id):
+    return [t for role, ids in turns for t in [*(ids if role == "assistant" else [-100] * len(ids)), end_id]]
+
+
+def labels_last(turns, end_id):
+    return [t if i == len(turns) - 1 else -100 for i, (_, ids) in enumerate(turns) for t in [*ids, end_id]]
+
+
+def labels_too_short(turns, end_id):
+    return [t for role, ids in turns if role == "assistant" for t in [*ids, end_id]]
+
+
+def order_torch(count, batch_size, seed, step):
+    epoch, place = divmod(step, count // batch_size)
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed * 100_003 + epoch))
+    return order[place * batch_size : (place + 1) * batch_size]
+
+
+def order_numpy(count, batch_size, seed, step):
+    steps = count // batch_size
+    order = np.random.default_rng([seed, step // steps]).permutation(count).reshape(steps, batch_size)
+    return order[step % steps]
+
+
+def order_replay(count, batch_size, seed, step):
+    """Draws all epochs so far again from one generator: slow, and right."""
+    rng = random.Random(seed)
+    flat = []
+    while len(flat) < (step + 1) * batch_size:
+        epoch = list(range(count))
+        rng.shuffle(epoch)
+        flat += epoch
+    return flat[step * batch_size : (step + 1) * batch_size]
+
+
+def order_global(count, batch_size, seed, step):
+    return torch.randperm(count)[:batch_size]
+
+
+def order_with_replacement(count, batch_size, seed, step):
+    return np.random.default_rng([seed, step]).integers(0, count, batch_size)
+
+
+def order_same_epochs(count, batch_size, seed, step):
+    return order_torch(count, batch_size, seed, step % (count // batch_size))
+
+
+def order_plain(count, batch_size, seed, step):
+    return [(step * batch_size + i) % count for i in range(batch_size)]
+
+
+def order_no_seed(count, batch_size, seed, step):
+    return order_torch(count, batch_size, 0, step)
+
+
+def order_no_step(count, batch_size, seed, step):
+    return order_torch(count, batch_size, seed, 0)
+
+
+def order_runs_out(count, batch_size, seed, step):
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[step * batch_size : (step + 1) * batch_size]
+
+
+def acc_sum(ious):
+    return sum(iou is not None and iou > 0.5 for iou in ious) / len(ious)
+
+
+def acc_numpy(ious):
+    return np.mean(np.array([0 if iou is None else iou for iou in ious]) > 0.5)
+
+
+def acc_torch(ious):
+    return (torch.tensor([iou if iou is not None else -1.0 for iou in ious]) > 0.5).float().mean()
+
+
+def acc_answered(ious):
+    answered = [iou for iou in ious if iou is not None]
+    return sum(iou > 0.5 for iou in answered) / max(len(answered), 1)
+
+
+def iou_of(a, b):
+    shared = max(0, min(a[2], b[2]) - max(a[0], b[0])) * max(0, min(a[3], b[3]) - max(a[1], b[1]))
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def miss_list(predictions, truths):
+    ious = [0 if p is None else iou_of(p, t) for p, t in zip(predictions, truths, strict=True)]
+    return sum(ious) / len(ious), sum(p is not None for p in predictions) / len(predictions)
+
+
+def miss_divide(predictions, truths):
+    answered = [(p, t) for p, t in zip(predictions, truths, strict=True) if p]
+    return np.sum([iou_of(p, t) for p, t in answered]) / len(truths), np.float64(len(answered) / len(truths))
+
+
+def miss_torch(predictions, truths):
+    ious = torch.zeros(len(truths))
+    for i, p in enumerate(predictions):
+        if p is not None:
+            ious[i] = iou_of(p, truths[i])
+    return ious.mean(), torch.tensor([float(p is not None) for p in predictions]).mean()
+
+
+def miss_answered_only(predictions, truths):
+    ious = [iou_of(p, t) for p, t in zip(predictions, truths, strict=True) if p is not None]
+    return np.mean(ious), len(ious) / len(truths)
+
+
+def miss_hits(predictions, truths):
+    ious = [0 if p is None else iou_of(p, t) for p, t in zip(predictions, truths, strict=True)]
+    return np.mean(ious), np.mean([iou > 0.5 for iou in ious])
+
+
+def miss_whole_image(predictions, truths):
+    emitted = np.mean([p is not None for p in predictions])
+    return np.mean([iou_of(p or [0, 0, 1, 1], t) for p, t in zip(predictions, truths, strict=True)]), emitted
+
+
+RIGHT = {
+    "check_label_mask": [labels_loop, labels_tensor, labels_array],
+    "check_resume_order": [order_torch, order_numpy, order_replay],
+    "check_acc_at_half": [acc_sum, acc_numpy, acc_torch],
+    "check_free_running_miss": [miss_list, miss_divide, miss_torch],
+}
+WRONG = {
+    "check_label_mask": [
+        (labels_no_end, "never stop"),
+        (labels_every_end, "the end of the user's turns"),
+        (labels_last, "only the last answer"),
+        (lambda turns, end: [0 if t == -100 else t for t in labels_loop(turns, end)], "mask with 0"),
+        (lambda turns, end: [t for _, ids in turns for t in [*ids, end]], "everything is learnt"),
+        (lambda turns, end: [*labels_loop(turns, end)[1:], -100], "shifted already"),
+        (labels_too_short, "returned shape"),
+    ],
+    "check_resume_order": [
+        (order_global, "asked again"),
+        (order_with_replacement, "every sample once"),
+        (order_same_epochs, "every epoch has the same order"),
+        (order_plain, "not shuffled"),
+        (order_no_seed, "seed changes nothing"),
+        (order_no_step, "step is ignored"),
+        (order_runs_out, "a batch must hold"),
+    ],
+    "check_acc_at_half": [
+        (acc_answered, "left out"),
+        (lambda ious: np.mean([(iou or 0) >= 0.5 for iou in ious]), "strictly"),
+        (lambda ious: sum(iou or 0 for iou in ious) / len(ious), "mean IoU"),
+        (lambda ious: sum((iou or 0) > 0.5 for iou in ious), "number of hits"),
+        (lambda ious: 100 * acc_sum(ious), "percent"),
+        (lambda ious: np.mean([iou > 0.5 for iou in ious]), "raised TypeError for missing answers"),
+    ],
+    "check_free_running_miss": [
+        (miss_answered_only, "leaves out answers without a region"),
+        (miss_hits, "emission rate counts hits"),
+        (miss_whole_image, "whole image"),
+        (lambda p, t: (miss_list(p, t)[0], 1 - miss_list(p, t)[1]), "share of misses"),
+        (lambda p, t: miss_list(p, t)[::-1], "wrong order"),
+        (lambda p, t: miss_list(p, t)[0], "returned 1 results"),
+    ],
+}

@@ -1,0 +1,115 @@
+"""The command line from outside: exit statuses, messages, and standard output that holds the result alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pgpt_lib import cli
+from pgpt_lib.commands import _output, doctor
+from pgpt_lib.errors import InputError, RunError
+from pgpt_lib.project import ROOT
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "pgpt_lib", *arguments], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys, time\nfrom pgpt_lib.cli import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "print(sorted({'torch', 'transformers', 'papermill', 'matplotlib', 'numpy'} & set(sys.modules)))\n"
+        "print(time.process_time())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    *page, heavy, seconds = done.stdout.splitlines()
+    assert "  doctor " in "\n".join(page) and heavy == "[]"
+    assert float(seconds) < 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--profile", "cpuu"], ["cpuu", "smoke"]),
+        (["run", "--timeout", "-3"], ["--timeout", "'-3'"]),
+        (["run", "--timeout=soon"], ["--timeout", "'soon'"]),
+        (["nothing"], ["nothing"]),
+        (["report", "--out", "nowhere"], ["nowhere"]),
+    ],
+)
+def test_bad_input_exits_with_2_and_names_it(arguments, words):
+    done = run(*arguments)
+    assert done.returncode == 2 and done.stdout == ""
+    assert all(word in done.stderr for word in words) and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (InputError("box 3 of x.json"), 2, "error: box 3 of x.json"),
+        (RunError("the disk is full"), 1, "error: the disk is full"),
+        (KeyError("k"), 1, "error: KeyError: 'k' (set PGPT_TRACEBACK=1 to see where)"),
+    ],
+)
+def test_errors_become_statuses(monkeypatch, capsys, error, status, message):
+    def fail() -> None:
+        raise error
+
+    monkeypatch.delenv(cli.TRACEBACK, raising=False)
+    monkeypatch.setattr(doctor, "doctor", fail)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["doctor"])
+    assert exit.value.code == status
+    assert capsys.readouterr().err.strip() == message
+    monkeypatch.setenv(cli.TRACEBACK, "1")
+    with pytest.raises(type(error)):
+        cli.main(["doctor"])
+
+
+def test_every_command_loads_and_explains_itself(capsys):
+    for name in cli.LazyGroup(name="x").list_commands(None):
+        with pytest.raises(SystemExit) as exit:
+            cli.main([name, "--help"])
+        assert exit.value.code == 0 and "--" in capsys.readouterr().out
+
+
+def test_doctor_as_json():
+    done = run("doctor", "--json")
+    found = json.loads(done.stdout)
+    assert done.returncode == (1 if found["problems"] else 0)
+    assert {"smoke", "cpu", "photos"} <= set(found["profiles"]) and found["versions"]["python"]
+    assert found["machine"]["cores"] >= 1 and found["free"]["disk_gb"] > 0
+
+
+def test_doctor_says_what_does_not_fit():
+    from pgpt_lib.config import Budget
+
+    fit = doctor._fit(Budget(memory_gb=8, disk_gb=1, minutes={"a": 2, "b": 3}), {"memory_gb": 2.0, "disk_gb": 5.0})
+    assert not fit["fits"] and fit["minutes"] == 5 and fit["lacks"] == ["memory: 8 GB needed, 2.0 free"]
+
+
+def test_standard_output_holds_one_object_whatever_libraries_print():
+    code = (
+        "import os\nfrom pgpt_lib.commands._output import results\n"
+        "with results(True) as emit:\n"
+        "    print('a library talks')\n    os.system('echo a child talks')\n    os.write(1, b'C code talks\\n')\n"
+        "    emit({'value': 0.1 + 0.2, 'nothing': float('nan')})\n"
+        "print('after')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    first, after = done.stdout.splitlines()
+    assert json.loads(first) == {"value": 0.1 + 0.2, "nothing": None} and after == "after"
+    assert all(word in done.stderr for word in ("library", "child", "C code"))
+
+
+def test_emit_prints_text_or_a_listing(capsys):
+    with _output.results(False) as emit:
+        emit({"n": 3, "acc": [0.5, 0.25, 0.75], "sub": {"x": np.float64(1.5)}})
+        emit({"n": 3}, "three")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == ["n      3", "acc    0.5000 [0.2500, 0.7500]", "sub.x  1.5000", "three"]

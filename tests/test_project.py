@@ -1,0 +1,104 @@
+"""Files that must agree with each other: dependencies, environment, the paper's numbers."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import tomllib
+from importlib import metadata
+
+import pytest
+from packaging.requirements import Requirement
+
+from pgpt_lib import requirements
+from pgpt_lib.config import load_profile, profile_names
+from pgpt_lib.errors import InputError
+from pgpt_lib.project import ROOT
+from pgpt_lib.report import paper_table
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def test_environment_follows_pyproject():
+    spec = importlib.util.spec_from_file_location("environment", ROOT / "tools" / "environment.py")
+    environment = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(environment)
+    assert (ROOT / "environment.yml").read_text(encoding="utf-8") == environment.render(PYPROJECT)
+
+
+def test_lock_pins_every_dependency_within_its_range():
+    lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
+    pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([^+\s]+)", line).groups() for line in lines)
+    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
+    project = tomllib.loads(PYPROJECT)["project"]
+    for text in sum(project["optional-dependencies"].values(), project["dependencies"]):
+        wanted = Requirement(text)
+        assert pins[re.sub(r"[-_.]+", "-", wanted.name).lower()] in wanted.specifier, text
+
+
+def test_profiles_load_and_ship_with_the_package():
+    assert {"smoke", "cpu", "photos"} <= set(profile_names())
+    assert len({load_profile(name).digest() for name in profile_names()}) == len(profile_names())
+
+
+def test_bad_versions_are_refused(monkeypatch):
+    assert requirements.problems() == []
+    real = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: "2.0.7" if name == "pycocotools" else real(name))
+    found = " ".join(requirements.problems())
+    assert "pycocotools 2.0.7 is refused" in found and "outside >=2.0.11" in found
+
+    def missing(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", missing)
+    assert all("is missing" in problem for problem in requirements.problems())
+
+
+# Table, rows, columns, cells that are not empty, and their sum: a slip of one digit changes a sum.
+TOTALS = [
+    ("table1", 10, 6, 60, 31),
+    ("table2", 12, 8, 68, 5551.83),
+    ("table3", 10, 8, 66, 4339.2),
+    ("table4", 5, 3, 13, 301),
+    ("table5", 8, 4, 25, 1829.5),
+    ("table6", 9, 9, 81, 20_476_002_630.75),
+    ("table7", 3, 4, 12, 118.77),
+]
+SAMPLE = [
+    ("table1", "GPT4RoI", "Region Caption", True),
+    ("table1", "DetGPT", "Segmentation", False),
+    ("table2", "PerceptionGPT-7B", "refcoco/val", 88.59),
+    ("table2", "PerceptionGPT-13B", "refcocog/test", 85.20),
+    ("table2", "OFASys", "refcoco/testA", 80.10),
+    ("table3", "PerceptionGPT-7B", "refcoco+/testB", 61.3),
+    ("table3", "SEEM", "refcoco/val", None),
+    ("table4", "Unified-IO", "mask", 256),
+    ("table5", "Kosmos-1", "Flickr30k", 67.1),
+    ("table6", "Numerical, rank 8", "refcoco/val", 0.79),
+    ("table6", "Embed, full", "trainable parameters", 6_800_000_000),
+    ("table6", "Vocab, rank 32", "refcocog/test", 9.84),
+    ("table7", "Numerical", "13B mask", 57.1),
+]
+
+
+@pytest.mark.parametrize(("name", "rows", "columns", "cells", "total"), TOTALS)
+def test_paper_totals(name, rows, columns, cells, total):
+    table = paper_table(name)
+    values = [row[column] for row in table["rows"].values() for column in table["columns"]]
+    assert (len(table["rows"]), len(table["columns"])) == (rows, columns)
+    assert all(list(row) == table["columns"] for row in table["rows"].values())
+    present = [value for value in values if value is not None]
+    assert len(present) == cells and sum(present) == pytest.approx(total, abs=1e-3)
+
+
+@pytest.mark.parametrize(("name", "row", "column", "value"), SAMPLE)
+def test_paper_sample(name, row, column, value):
+    assert paper_table(name)["rows"][row][column] == value
+
+
+def test_paper_has_seven_tables():
+    assert list(json.loads((ROOT / "data/paper_results.json").read_text())["tables"]) == [t[0] for t in TOTALS]
+    with pytest.raises(InputError, match="table8"):
+        paper_table("table8")
