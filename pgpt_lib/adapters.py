@@ -29,7 +29,7 @@ def add_token_rows(llm: PreTrainedModel, base_size: int, new_ids: list[int], gen
     """
     if not new_ids:
         return
-    if max(new_ids) >= llm.get_input_embeddings().num_embeddings:
+    if max(new_ids) >= len(tuned_table(llm.get_input_embeddings())):
         with torch.random.fork_rng(devices=[]):
             llm.resize_token_embeddings(max(new_ids) + 1, mean_resizing=False)
     tables = [tuned_table(layer) for layer in (llm.get_input_embeddings(), llm.get_output_embeddings())]
@@ -69,7 +69,7 @@ def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedM
 
 def base_model(llm: PreTrainedModel | PeftModel) -> PreTrainedModel:
     """The language model without peft's shell; what peft trains inside it stays in place."""
-    return llm.get_base_model() if isinstance(llm, PeftModel) else llm
+    return cast(PreTrainedModel, llm.get_base_model()) if isinstance(llm, PeftModel) else llm
 
 
 def tuned_table(layer: nn.Module) -> Tensor:

@@ -56,7 +56,7 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
         values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        moved = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
+        moved: dict[str, Any] = {name: v.to(device) for name, v in values.items() if isinstance(v, Tensor)}
         targets = {name: (v.to(device), p.to(device)) for name, (v, p) in self.targets.items()}
         visible = {name: v.to(device) for name, v in self.visible.items()}
         return replace(self, **moved, targets=targets, visible=visible)

@@ -170,7 +170,7 @@ def model_parts(model: PerceptionGPT) -> dict[str, Part]:
         detail += f", LoRA on {len(adapted)} matrices" if adapted else ""
         parts["llm"] = Part("language model", detail, *count(model.llm))
     for name, signal in model.signals.items():
-        parts[name] = Part(f"{name} signal", f"{type(signal).__name__}: encoder and decoder", *count(signal))
+        parts[name] = Part(f"{name} signal", "encoder and decoder", *count(signal))
     return parts
 
 
@@ -178,52 +178,60 @@ def model_diagram(model: PerceptionGPT, ax: Axes | None = None) -> Axes:
     """The paper's Figure 2, drawn from the modules of a live model, each with its parameters and what is trained."""
     parts = model_parts(model)
     signals = [name for name in parts if name not in ("vision", "fusion", "projector", "llm")]
-    ax = ax or plt.subplots(figsize=(10, 1.6 + 1.5 * max(2, len(signals))))[1]
-    rows = max(2, len(signals))
-    middle = rows / 2
-    places = {"vision": (0, middle), "fusion": (2.6, middle), "projector": (5.2, middle), "llm": (7.8, middle)}
-    places |= {name: (10.4, rows - 0.5 - i * rows / len(signals)) for i, name in enumerate(signals)}
+    rows = max(3, len(signals))
+    ax = ax or plt.subplots(figsize=(11, 1.15 * rows))[1]
+    middle, wide, right = rows / 2, 2.2, 11.4
+    places = {name: (i * 2.65, middle) for i, name in enumerate(("vision", "fusion", "projector", "llm"))}
+    places |= {name: (right, rows - (i + 0.5) * rows / len(signals)) for i, name in enumerate(signals)}
     for name, (x, y) in places.items():
-        part = parts[name]
-        edge = PALETTE[2] if part.trainable else QUIET
-        ax.add_patch(
-            FancyBboxPatch(
-                (x, y - 0.42),
-                2.1,
-                0.84,
-                boxstyle="round,pad=0.02,rounding_size=0.08",
-                facecolor="white",
-                edgecolor=edge,
-                linewidth=2 if part.trainable else 1,
-            )
-        )
-        trained = "frozen" if not part.trainable else f"{part.trainable:,} trained"
-        text = "\n".join([*textwrap.wrap(part.detail, 26), f"{part.parameters:,} parameters", trained])
-        ax.text(x + 1.05, y + 0.3, part.name, ha="center", va="center", fontsize=9, weight="bold")
-        ax.text(x + 1.05, y - 0.1, text, ha="center", va="center", fontsize=7, color="#333333")
-
-    def arrow(start: tuple[float, float], end: tuple[float, float], style: str = "->") -> None:
-        ax.annotate("", end, start, arrowprops={"arrowstyle": style, "color": "#555555"})
-
-    for left, right in (("vision", "fusion"), ("fusion", "projector"), ("projector", "llm")):
-        arrow((places[left][0] + 2.12, middle), (places[right][0] - 0.02, middle))
+        _box(ax, parts[name], x, y, wide)
+    chain = list(places.values())[:4]
+    for (left, y), (x, _) in zip(chain, chain[1:], strict=False):
+        _arrow(ax, (left + wide, y), (x, y))
+    llm = chain[-1][0] + wide
     for name in signals:
-        arrow((9.92, middle), (10.38, places[name][1]), style="<->")
-    ax.text(10.1, middle + rows * 0.28, VIS, ha="center", fontsize=9, color=KINDS["vis"], weight="bold")
-    ax.annotate(
-        "fused features, for decoders that look at the picture again",
-        (10.38, 0.3),
-        (3.65, 0.02),
-        fontsize=7,
-        color="#555555",
-        va="center",
-        arrowprops={"arrowstyle": "->", "color": "#555555", "linestyle": "--"},
-    )
-    ax.text(8.85, middle + 0.85, "words of question and answer", ha="center", fontsize=7, color="#555555")
-    arrow((8.85, middle + 0.8), (8.85, middle + 0.45), style="<->")
-    ax.set(xlim=(-0.2, 12.7), ylim=(-0.25, rows + 0.25))
+        _arrow(ax, (llm, middle), (right, places[name][1]), "<->")
+    label = {"ha": "center", "va": "center", "backgroundcolor": "white"}
+    ax.text((llm + right) / 2, middle, VIS, fontsize=10, color=KINDS["vis"], weight="bold", **label)
+    above = (chain[-1][0] + wide / 2, middle + 0.42)
+    _arrow(ax, above, (above[0], middle + 0.85), "<->")
+    ax.text(above[0], middle + 0.98, "words of question and answer", fontsize=8, color="#444444", **label)
+    looking = [name for name in signals if getattr(model.signals[name], "uses_features", False)]
+    if looking:
+        low, corner = middle - 0.75, chain[1][0] + wide / 2
+        for name in looking:
+            y = places[name][1] - 0.3
+            path = [(corner, middle - 0.42), (corner, low), (right - 0.25, low), (right - 0.25, y), (right, y)]
+            ax.plot(*zip(*path, strict=True), color="#444444", linewidth=1, linestyle="--")
+        text = f"fused features, for decoders that look at the picture again ({', '.join(looking)})"
+        ax.text((corner + right) / 2, low - 0.15, text, fontsize=8, color="#444444", **label)
+    ax.set(xlim=(-0.1, right + wide + 0.1), ylim=(-0.05, rows + 0.05))
     ax.axis("off")
     return ax
+
+
+def _box(ax: Axes, part: Part, x: float, y: float, width: float) -> None:
+    """One part of the model, green and bold-rimmed where something in it is trained."""
+    ax.add_patch(
+        FancyBboxPatch(
+            (x, y - 0.42),
+            width,
+            0.84,
+            boxstyle="round,pad=0,rounding_size=0.08",
+            facecolor="white",
+            edgecolor=PALETTE[2] if part.trainable else QUIET,
+            linewidth=2 if part.trainable else 1,
+        )
+    )
+    trained = "all trained" if part.trainable == part.parameters else f"{part.trainable:,} trained"
+    size = f"{part.parameters:,} parameters, {trained if part.trainable else 'frozen'}"
+    lines = [*textwrap.wrap(part.detail, 30), *textwrap.wrap(size, 30)]
+    ax.text(x + width / 2, y + 0.28, part.name, ha="center", va="center", fontsize=9.5, weight="bold")
+    ax.text(x + width / 2, y - 0.1, "\n".join(lines), ha="center", va="center", fontsize=7, color="#333333")
+
+
+def _arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], style: str = "->") -> None:
+    ax.annotate("", end, start, arrowprops={"arrowstyle": style, "color": "#555555"})
 
 
 def region_turns(question: str, answer: str, regions: Sequence[Region], given: Sequence[Region] = ()) -> list[Turn]:

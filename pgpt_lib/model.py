@@ -118,7 +118,8 @@ class PerceptionGPT(nn.Module):
 
     def collate(self, samples: Sequence[Sample], features: LoadImages | None = None, **options: Any) -> Batch:
         """`batch.collate` with this model's chat, signals and image size."""
-        return collate(samples, self.chat, cast(Mapping[str, Signal], self.signals), self.tower.image_size, features, **options)
+        signals = cast(Mapping[str, Signal], self.signals)
+        return collate(samples, self.chat, signals, self.tower.image_size, features, **options)
 
     def placement(self, sample: Sample) -> Placement:
         """How a sample's image lies in the tower's square input."""
@@ -196,7 +197,7 @@ class PerceptionGPT(nn.Module):
     def emission(self, batch: Batch, output: Output) -> Tensor:
         """For each answer's `<vis>` whether the model, its true past given, would emit it: bool [R]."""
         predicted = self.logits(output.states.detach(), self.embedding_tables()[1]).argmax(-1)
-        return torch.zeros_like(predicted, dtype=torch.bool) if self.chat.vis_id is None else predicted == self.chat.vis_id
+        return torch.eq(predicted, -1 if self.chat.vis_id is None else self.chat.vis_id)
 
 
 def build_model(
@@ -221,7 +222,7 @@ def build_model(
     """
     model, tokenizer = llm or load_llm(profile.llm.name)
     tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
-    chat = Chat(tokenizer, num_image_tokens=tower.num_tokens, representation=profile.representation)
+    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=profile.representation)
     if model.config.hidden_size <= EAGER_WIDTH:
         model.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, save_predictions, score
 from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores
 from pgpt_lib.evaluation.grounding import depth_error, fill_box, filled_ciou, rec_scores, set_scores, shuffled
-from pgpt_lib.evaluation.predictions import TowerFeatures, batches
+from pgpt_lib.evaluation.predictions import TowerFeatures, batches, max_new_tokens, prompt_of
 from pgpt_lib.evaluation.words import caption_scores, false_vis_rates, question_scores
 from pgpt_lib.regions import Region, mask_area, mask_to_rle, rle_to_mask
 
@@ -310,7 +310,7 @@ def test_predictions_of_a_model(make_model, features, tiny_samples) -> None:
     alone = predict_teacher_forced(model, tiny_samples[3:], None, features)
     assert alone[0].first.box == pytest.approx(forced[3].first.box, abs=1e-5)
     free = predict(model, tiny_samples, None, features, batch_size=2)
-    [direct] = generate(model, [replace(tiny_samples[0], turns=tiny_samples[0].turns[:1])], features, max_new_tokens=48)
+    [direct] = generate(model, [prompt_of(tiny_samples[0])], features, max_new_tokens("rec", False))
     assert free[0].text == direct.text and len(free[0].regions) == len(direct.regions)
 
 
@@ -344,28 +344,52 @@ def test_evaluate_runs_on_a_model(make_model, features, tiny_samples) -> None:
 # ---------------------------------------------------------------- by checkpoint
 
 
-def test_a_checkpoint_is_evaluated_on_scenes_of_any_seed(make_model, tmp_path, monkeypatch) -> None:
-    """The stand-in model answers at random; what counts is that every task is asked, scored and saved."""
+@pytest.fixture
+def on_checkpoint(make_model, monkeypatch):
+    """The module that evaluates checkpoints, finding the stand-in model wherever it looks; it answers at random."""
     from pgpt_lib import checkpoint as files
-    from pgpt_lib.evaluation import checkpoint as on_checkpoint
+    from pgpt_lib.evaluation import checkpoint as module
 
     model = make_model()
     state = files.State(model.profile, 0, 1)
-    monkeypatch.setattr(on_checkpoint, "find_checkpoint", lambda path: (path, state))
-    monkeypatch.setattr(on_checkpoint, "load_checkpoint", lambda path: (model, state))
-    monkeypatch.setattr(on_checkpoint, "checkpoint_hash", lambda path: "0")
+    monkeypatch.setattr(module, "find_checkpoint", lambda path: (path, state))
+    monkeypatch.setattr(module, "load_checkpoint", lambda path: (model, state))
+    monkeypatch.setattr(module, "checkpoint_hash", lambda path: "0")
+    return module
+
+
+def test_a_checkpoint_is_evaluated_on_scenes_of_any_seed(on_checkpoint, tmp_path) -> None:
     out = tmp_path / "predictions.json"
     tasks = ["rec", "question", "none"]
     metrics = on_checkpoint.evaluate_checkpoint(tmp_path, scenes=2, seed=5, tasks=tasks, out=out)
     assert metrics["n"] >= 4 and metrics["level"] == "smoke" and metrics["scenes"] == 2
     assert metrics["questions"]["colour"]["n"] == 2 and 0 <= metrics["emission_rate"][0] <= 1
     assert {r["task"] for r in json.loads(out.read_text())} == set(tasks)
+
+
+def test_settings_of_an_evaluation_are_checked(on_checkpoint, tmp_path) -> None:
     wrong = {"recc": {"tasks": ["recc"]}, "scenes is 0": {"scenes": 0}, "'x'": {"dataset": "x"}, "'y'": {"split": "y"}}
     for words, settings in wrong.items():
         with pytest.raises(InputError, match=words):
             on_checkpoint.evaluate_checkpoint(tmp_path, **{"scenes": 1, **settings})
     with pytest.raises(InputError, match="--root"):
         on_checkpoint.evaluate_checkpoint(tmp_path, "refer")
+
+
+def test_photographs_score_as_their_saved_predictions_do(on_checkpoint, tmp_path) -> None:
+    from refer_layout import tiny, write_picture
+
+    from pgpt_lib.data.refcoco import RefCOCO
+    from pgpt_lib.scoring import score_file
+
+    root = tiny(tmp_path)
+    for image_id, (height, width) in RefCOCO(root, "refcoco", "val").sizes.items():
+        write_picture(root, int(image_id), np.full((height, width, 3), 90, np.uint8))
+    out = tmp_path / "predictions.json"
+    metrics = on_checkpoint.evaluate_checkpoint(tmp_path, "refer", root=root, out=out)
+    again = score_file(out, root, "refcoco", "val")
+    assert metrics["n"] > 0 and {key: metrics[key] for key in again} == again
+    assert metrics["questions"] == {} and metrics["level"] is None
 
 
 def test_no_checkpoint_is_named(tmp_path) -> None:

@@ -12,6 +12,7 @@ from pgpt_lib.data.sample import Sample, Turn
 from pgpt_lib.errors import InputError
 from pgpt_lib.generation import Answer, generate
 from pgpt_lib.model import PerceptionGPT
+from pgpt_lib.regions import box_iou, mask_iou
 
 LOGITS = PerceptionGPT.logits
 PROMPTS = [
@@ -79,18 +80,28 @@ def test_cached_equals_uncached_with_regions(model, features, script) -> None:
         assert torch.allclose(a.predictions["mask"], b.predictions["mask"], atol=1e-3)
 
 
-def test_batch_equals_single(model, features, script) -> None:
-    """Rows of different length, image and number of regions; also catches FIELD NOTES B6 (regions on a wrong image)."""
-    free = generate(model, PROMPTS, features, max_new_tokens=8)
-    assert same(free, [generate(model, [p], features, max_new_tokens=8)[0] for p in PROMPTS])
+def regions_equal_those_alone(model: PerceptionGPT, features: Callable, script: Callable) -> bool:
+    """Whether a batch of different lengths, images and numbers of regions answers as its rows do alone."""
     said = ["<vis>", "and", "<vis>", "<end>"]
     script(said)
-    batch = generate(model, PROMPTS[:3], features)
-    for prompt, answer in zip(PROMPTS, batch, strict=False):
+    equal = True
+    for prompt, answer in zip(PROMPTS, generate(model, PROMPTS[:3], features), strict=False):
         script(said)
         alone = generate(model, [prompt], features)[0]
-        assert same([answer], [alone])
-        assert torch.allclose(answer.predictions["mask"], alone.predictions["mask"], atol=1e-3)
+        equal &= same([answer], [alone])
+        equal &= torch.allclose(answer.predictions["mask"], alone.predictions["mask"], atol=1e-3)
+    return equal
+
+
+def test_batch_equals_single(model, features, script, monkeypatch) -> None:
+    free = generate(model, PROMPTS, features, max_new_tokens=8)
+    assert same(free, [generate(model, [p], features, max_new_tokens=8)[0] for p in PROMPTS])
+    assert regions_equal_those_alone(model, features, script)
+    decode = PerceptionGPT.decode
+    monkeypatch.setattr(  # plant FIELD NOTES B6: images are numbered by regions, not by their rows
+        PerceptionGPT, "decode", lambda self, states, images, index: decode(self, states, images, index.roll(1))
+    )
+    assert not regions_equal_those_alone(model, features, script)
 
 
 def teacher_forced(model: PerceptionGPT, prompt: Sample, answer: Answer, features: Callable) -> Tensor:
@@ -183,3 +194,27 @@ def test_mode_and_gradient_are_left_as_they_were(make_model, features) -> None:
 def test_a_dialogue_that_ends_with_an_answer_is_refused(model, features) -> None:
     with pytest.raises(InputError, match="sample done"):
         generate(model, [dialogue("done", "one", ("where ?", ()), ("none", ()))], features)
+
+
+def test_a_trained_model_says_and_points_what_it_was_taught(make_model, features) -> None:
+    """The whole way round: labels, teacher forcing, losses, feedback and restoring fit together."""
+    model = make_model(llm__lora_rank=16)
+    taught = [
+        dialogue("left", "one", ("where is the red circle ?", ()), ("<vis>", (LEFT,))),
+        dialogue("both", "two", ("where is the star ?", ()), ("<p> a star </p> <vis> and <vis>", (LEFT, RIGHT))),
+        dialogue("given", "one", ("what is <vis> ?", (RIGHT,)), ("a blue square", ())),
+        dialogue("none", "two", ("where is <vis> ?", (LEFT,)), ("none", ())),
+    ]
+    batch = model.train().collate(taught, features)
+    optimizer = torch.optim.AdamW(model.trainable_parameters().values(), lr=5e-3)
+    for _ in range(120):
+        model(batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    prompts = [Sample(s.sample_id, s.image_id, s.size, s.turns[:1]) for s in taught]
+    answers = generate(model, prompts, features)
+    assert [a.text for a in answers] == [s.turns[1].text for s in taught]
+    for answer, sample in zip(answers, taught, strict=True):
+        for got, true in zip(answer.regions, sample.turns[1].regions, strict=True):
+            assert box_iou(torch.tensor([got.box]), torch.tensor([true.box])).item() > 0.7
+            assert mask_iou(got.mask, true.mask) > 0.7

@@ -14,6 +14,7 @@ from pgpt_lib.batch import Batch, drop_parts
 from pgpt_lib.chat import IGNORE
 from pgpt_lib.errors import InputError
 from pgpt_lib.model import PerceptionGPT, locate_positions
+from pgpt_lib.regions import Region
 
 REC, WORDS, GIVEN, TWO, SPOT, TEXT = range(6)  # places in the fixture `samples`
 
@@ -102,7 +103,7 @@ def test_batch_loss_is_the_mean_over_its_dialogues_targets(model, samples, featu
             sums[name] += term.item() * number[name]
             counts[name] += number[name]
     for name, term in whole.losses.items():
-        assert float(term) == pytest.approx(sums[name] / counts[name], rel=1e-4), name
+        assert term.item() == pytest.approx(sums[name] / counts[name], rel=1e-4), name
 
 
 def pairs_regions_with_their_images(model: PerceptionGPT, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> bool:
@@ -186,15 +187,33 @@ def test_true_region_does_not_leak_into_its_state(model, samples, features, monk
     assert state_leaks(model, samples, features)
 
 
-def test_both_encoders_are_used_and_absent_parts_left_out(model, features) -> None:
-    """FIELD NOTES B4: the mask encoder's code was computed and thrown away."""
-    def code(region) -> Tensor:
+def both_encoders_are_used(model: PerceptionGPT, features: Callable) -> bool:
+    """Whether a region's embedding is the sum of its box code and its mask code, both of them different from zero."""
+
+    def code(region: Region) -> Tensor:
         batch = model.collate([dialogue("a", "one", ("what is <vis> ?", (region,)), ("a star", ()))], features)
         return model.region_codes({n: batch.targets[n][0] for n in batch.visible}, batch.visible)[0]
 
     box, mask, both = code(replace(LEFT, mask=None)), code(replace(LEFT, box=None)), code(LEFT)
-    assert torch.allclose(both, box + mask, atol=1e-6)
-    assert box.abs().sum() > 0 and mask.abs().sum() > 0 and not torch.allclose(box, mask)
+    return torch.allclose(both, box + mask, atol=1e-6) and bool(box.any() and mask.any())
+
+
+def test_absent_parts_are_left_out_and_no_code_is_lost(model, features, monkeypatch) -> None:
+    assert both_encoders_are_used(model, features)
+    embed = model.signals["mask"].embed
+    monkeypatch.setattr(model.signals["mask"], "embed", lambda *given: 0 * embed(*given))  # plant FIELD NOTES B4
+    assert not both_encoders_are_used(model, features)
+
+
+def test_an_encoders_error_is_not_taken_for_no_region(model, batch: Batch, monkeypatch) -> None:
+    """FIELD NOTES B11: a bare `except` turned every error into a batch without regions."""
+
+    def broken(values: Tensor) -> Tensor:
+        raise RuntimeError("wrong shape")
+
+    monkeypatch.setattr(model.signals["mask"], "encode", broken)
+    with pytest.raises(RuntimeError, match="wrong shape"):
+        model(batch)
 
 
 def test_dropout_of_parts_is_seeded_and_leaves_one(samples) -> None:

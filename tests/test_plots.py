@@ -116,10 +116,12 @@ def test_model_diagram_shows_what_is_trained():
     fusion.weights = lambda: torch.ones(3) / 3
     llm = nn.Linear(4, 4).requires_grad_(False)
     signals = nn.ModuleDict({"box": nn.Linear(4, 4), "mask": nn.Linear(4, 2)})
+    signals["mask"].uses_features = True
     model = SimpleNamespace(tower=None, fusion=fusion, projector=nn.Linear(2, 4), llm=llm, signals=signals)
     parts = diagrams.model_parts(model)
     assert parts["llm"].trainable == 0 and parts["box"].trainable == parts["box"].parameters == 20
-    assert "frozen" in texts(diagrams.model_diagram(model))
+    words = texts(diagrams.model_diagram(model))
+    assert "frozen" in words and "look at the picture again (mask)" in words
 
 
 def test_views_have_static_twins_and_headless_shows_none(monkeypatch, capsys):

@@ -35,7 +35,8 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def run_kills(kind: str, folder: Path, steps: int, *kills: str) -> list[Path]:
     """The folders that `kill_resume.py` leaves, the run without a break first."""
-    environment = dict(os.environ, PYTHONPATH=os.pathsep.join([str(HERE.parent), str(HERE)]), OMP_NUM_THREADS="1")
+    path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    environment = dict(os.environ, PYTHONPATH=path, OMP_NUM_THREADS="1", PGPT_CACHE=str(folder / "cache"))
     command = [sys.executable, str(HERE / "kill_resume.py"), kind, str(folder), str(steps), *kills]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

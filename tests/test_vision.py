@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -232,11 +233,21 @@ def test_cache_shows_progress_on_standard_error(
     assert "encoding images with nano" in shown.err and not shown.out
 
 
-def test_a_second_writer_waits_and_says_so(nano: VisionTower, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_writer_waits_and_says_so(
+    nano: VisionTower, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     cache = FeatureCache(nano, tmp_path / "features", batch_size=4)
     cache.store.mkdir(parents=True)
-    held = FileLock(cache.folder / f".{cache.store.name}.lock")
-    held.acquire()
-    threading.Timer(2.5, lambda: held.release(force=True)).start()
+    held = threading.Event()
+
+    def first_writer() -> None:
+        with FileLock(cache.folder / f".{cache.store.name}.lock"):
+            held.set()
+            time.sleep(2.5)
+
+    thread = threading.Thread(target=first_writer)
+    thread.start()
+    held.wait()
     assert cache.features(["scene-0"], load, progress=False) == 1
+    thread.join()
     assert "waiting" in capsys.readouterr().err

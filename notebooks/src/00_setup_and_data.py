@@ -117,7 +117,8 @@ run.figure(fig, "sizes", alt="Histogram of object sizes with RefCOCO's 5, 50 and
 
 # %% [markdown]
 # Objects come in three bands, small, medium and big, with gaps between them: no question about size hangs on a border
-# case. The bands lie where RefCOCO's objects do.
+# case. (A mask's box may be smaller than the object's side, so that the bands blur in this figure.) The middle of the
+# distribution is RefCOCO's; its largest objects, close-ups that fill the picture, are rarer here.
 #
 # ## 3 · Regions: boxes
 #

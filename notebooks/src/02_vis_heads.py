@@ -27,7 +27,7 @@ out_dir: str = ""  # folder of the run; empty means reports/<profile>
 seed: int = 0  # seed of everything random in this notebook
 scenes: int = 160  # RefShapes scenes to take regions from (a quarter of them in smoke)
 box_steps: int = 1000  # training steps of each box autoencoder (a tenth of them in smoke)
-mask_steps: int = 120  # training steps of each mask autoencoder (a third of them in smoke)
+mask_steps: int = 150  # training steps of each mask autoencoder (a fifth of them in smoke)
 
 # %% [markdown]
 # The settings come from the profile. `smoke` only shows that everything runs, so it takes fewer scenes and steps.
@@ -43,7 +43,7 @@ run = start(profile, out_dir, seed, slug="02_vis_heads")
 plots.use_style()
 torch.manual_seed(seed)
 if run.profile.name == "smoke":
-    scenes, box_steps, mask_steps = scenes // 4, box_steps // 10, mask_steps // 3
+    scenes, box_steps, mask_steps = scenes // 4, box_steps // 10, mask_steps // 5
 
 # %% [markdown]
 # ## 1 · From the picture to the model's square
@@ -395,7 +395,6 @@ print(f"{tower.name}: features {tuple(features.shape)}, scenes × tokens × chan
 
 # %%
 from pgpt_lib.signals import MaskSignal
-
 
 
 def new_signal(hidden):

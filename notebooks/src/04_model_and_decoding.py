@@ -16,8 +16,8 @@
 #
 # We have a tower whose layers are fused into one map of features (01), and heads that turn boxes and masks into
 # embeddings and back (02). What is between them is a language model. This notebook builds the whole of the paper's
-# Figure 2, counts what is trained in it, and follows one answer from its first token to its last. Nothing is trained here;
-# that is notebook 05.
+# Figure 2, counts what is trained in it, and follows one answer from its first token to its last. Nothing is trained
+# here; that is notebook 05.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # name of a profile: smoke, cpu, photos, ...
@@ -53,10 +53,10 @@ model_diagram(model, ax)
 run.figure(fig, "figure2", alt="The parts of the model from picture to regions with their parameters")
 
 # %% [markdown]
-# Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the projector turns
-# each place of the map into a token of the language model. On the right the signals: each has an encoder, which turns a
-# region into the embedding of a `<vis>` in the input, and a decoder, which turns the state behind a `<vis>` of the output
-# into a region. The dashed arrow is for decoders that look at the picture again, as the mask's does.
+# Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the projector
+# turns each place of the map into a token of the language model. On the right the signals: each has an encoder, which
+# turns a region into the embedding of a `<vis>` in the input, and a decoder, which turns the state behind a `<vis>`
+# of the output into a region. The dashed arrow is for decoders that look at the picture again, as the mask's does.
 #
 # ## 2 · How little is trained
 #
@@ -107,8 +107,8 @@ checks.check_parameter_count(trained, seed=1234)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# With it, the parts of the model. LoRA's share can also be computed from its definition: $r (d_{in} + d_{out})$ for each
-# adapted matrix.
+# With it, the parts of the model. LoRA's share can also be computed from its definition: $r (d_{in} + d_{out})$ for
+# each adapted matrix.
 
 # %%
 parts = model_parts(model)
@@ -122,8 +122,9 @@ by_formula = sum(rank * (m.in_features + m.out_features) for m in pairs)
 print(f"together {trained(model):,}; LoRA of rank {rank} on {len(pairs)} matrices by the formula {by_formula:,}")
 
 # %% [markdown]
-# In this small model the heads outweigh everything else, since they do not shrink with the language model. In the paper's
-# setting it is the other way round. The same formula for Vicuna-7B: 32 layers, queries and values of width 4096.
+# In this small model the heads outweigh everything else, since they do not shrink with the language model. In the
+# paper's setting it is the other way round. The same formula for Vicuna-7B: 32 layers, queries and values of width
+# 4096.
 
 # %%
 vicuna = {r: 32 * 2 * r * (4096 + 4096) for r in (8, 32)}
@@ -131,16 +132,16 @@ for r, number in vicuna.items():
     print(f"rank {r:2}: {number / 1e6:.1f} million parameters, {number / 6.74e9:.2%} of 6.74 billion")
 
 # %% [markdown]
-# The paper's Table 6 gives 31 and 33 million for ranks 8 and 32, which is a difference of 2; the formula's difference is
-# larger. Its "4 %" of trained parameters fits the released code, which also trains all token embeddings. Such
+# The paper's Table 6 gives 31 and 33 million for ranks 8 and 32, which is a difference of 2; the formula's difference
+# is larger. Its "4 %" of trained parameters fits the released code, which also trains all token embeddings. Such
 # contradictions are gathered in notebook 10.
 #
 # ## 3 · Which state is decoded
 #
 # A causal language model reads tokens up to position $t$, and its state at $t$ predicts the token at $t + 1$. When an
-# answer holds `<vis>` at position $p$, two states could carry the region: the one at $p$, which has read `<vis>`, and the
-# one at $p - 1$, which decides to say it. The paper's released code decodes the second, and so do we: the region is known
-# when the model decides to point.
+# answer holds `<vis>` at position $p$, two states could carry the region: the one at $p$, which has read `<vis>`, and
+# the one at $p - 1$, which decides to say it. The paper's released code decodes the second, and so do we: the region
+# is known when the model decides to point.
 #
 # ### Exercise 2: the states that predict `<vis>` (★★☆, 10 minutes)
 #
@@ -181,8 +182,9 @@ checks.check_vis_position(vis_states, seed=1234)
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# In the library one function, `locate_positions`, answers this question for training and for decoding, so that the two can
-# never disagree. Off by one here is the commonest fault in systems of this kind: everything runs, and the boxes are bad.
+# In the library one function, `locate_positions`, answers this question for training and for decoding, so that the
+# two can never disagree. Off by one here is the commonest fault in systems of this kind: everything runs, and the
+# boxes are bad.
 #
 # ## 4 · A dialogue as the model sees it
 #
@@ -199,8 +201,8 @@ answers = [position for position, _, is_answer in encoded.vis if is_answer]
 print(f"image {sample.image_id}: {len(encoded.input_ids)} tokens, `<vis>` at {[p for p, *_ in encoded.vis]}")
 
 # %% [markdown]
-# The token stream. Below each token that is learnt stands a star; below a `<vis>` of an answer its arrow points to where its
-# region is decoded.
+# The token stream. Below each token that is learnt stands a star; below a `<vis>` of an answer its arrow points to
+# where its region is decoded.
 
 # %%
 until = (answers[0] if answers else len(encoded.input_ids) - 2) + 2
@@ -214,8 +216,8 @@ ax = token_strip(tokens[:until], kinds[:until], values[:until], title="the first
 run.figure(ax.figure, "tokens", alt="The token stream of a question and its answer; the state before <vis> is decoded")
 
 # %% [markdown]
-# Most of the sequence is the picture. In place of each image slot goes an embedding from the projector, in place of `<vis>`
-# the sum of its signals' codes: no row of the embedding table is read there.
+# Most of the sequence is the picture. In place of each image slot goes an embedding from the projector, in place of
+# `<vis>` the sum of its signals' codes: no row of the embedding table is read there.
 
 # %%
 from pgpt_lib.placement import Placement
@@ -236,9 +238,9 @@ print({name: round(value.item(), 3) for name, value in output.losses.items()}, "
 # %% [markdown]
 # ## 5 · Decoding, token by token
 #
-# In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer (the
-# *cache*), so that each further token costs one position. When the model says `<vis>`, its region is decoded at once and
-# *encoded again*: that embedding is what the model reads next. Here the loop, spelled out for one dialogue:
+# In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer
+# (the *cache*), so that each further token costs one position. When the model says `<vis>`, its region is decoded at
+# once and *encoded again*: that embedding is what the model reads next. Here the loop, spelled out for one dialogue:
 
 # %%
 from dataclasses import replace
@@ -251,14 +253,18 @@ print("question:", question.turns[0].text)
 print("answer, untrained:", answer.text or "(nothing)", "| regions:", len(answer.regions))
 
 # %% [markdown]
-# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To follow a
-# region through the loop we look at the teacher-forced pass: the state before the true `<vis>`, decoded and encoded again.
+# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To
+# follow a region through the loop we look at the teacher-forced pass: the state before the true `<vis>`, decoded and
+# encoded again.
 
 # %%
 with torch.no_grad():
     predictions = model.decode(output.states, model.see(batch)[1], batch.image_index[batch.vis_row[batch.vis_is_answer]])
 for name, value in predictions.items():
     print(f"{name:6} decoded from {list(output.states.shape)} states: {list(value.shape)}")
+
+# %% [markdown]
+# Encoded again, they become what the model would read next, at the size of the word embeddings or not:
 
 # %%
 from pgpt_lib.generation import feedback
@@ -270,8 +276,8 @@ print(f"fed back as {list(code.shape)} embeddings; norm {code.norm(dim=-1).mean(
 # %% [markdown]
 # ### Cached equals uncached
 #
-# A cache is an optimisation: it must change nothing but the time. The released code of the paper cannot use one (its image
-# features are undefined once the prompt is past), and runs the whole sequence, tower included, for every token.
+# A cache is an optimisation: it must change nothing but the time. The released code of the paper cannot use one (its
+# image features are undefined once the prompt is past), and runs the whole sequence, tower included, for every token.
 
 # %%
 import time
@@ -285,13 +291,13 @@ for cached in (True, False):
 print(f"the same {len(answer.token_ids)} tokens: {times[True]:.2f} s with the cache, {times[False]:.2f} s without")
 
 # %% [markdown]
-# The tests of the project compare states too, to $10^{-4}$, alone and in batches. What a cache is worth for boxes and masks
-# written as one token or as many is the subject of notebook 09.
+# The tests of the project compare states too, to $10^{-4}$, alone and in batches. What a cache is worth for boxes and
+# masks written as one token or as many is the subject of notebook 09.
 #
 # ## 6 · One picture to turn over
 #
-# The attention mask of a causal model is a triangle: a token sees what comes before it. Choose a position and see how much
-# of the sequence its state may know; the still shows the state that is decoded.
+# The attention mask of a causal model is a triangle: a token sees what comes before it. Choose a position and see how
+# much of the sequence its state may know; the still shows the state that is decoded.
 
 # %%
 from pgpt_lib.widgets import Slider, View
@@ -308,24 +314,29 @@ def show_sight(ax, position):
     ax.set(yticks=[], xlabel="position; lines mark <vis>", title=f"seen by the state at {at}")
 
 
+# %% [markdown]
+# The still shows the state that is decoded.
+
+# %%
 decoded = (answers[0] if answers else len(encoded.input_ids)) - 1
 view = View(show_sight, {"position": Slider(0, len(encoded.input_ids) - 1, decoded, 1)}, [{"position": decoded}], (8, 1.4))
 run.figure(view.figure(), "sight", alt="The part of the sequence that the decoded state has read, up to before <vis>")
 view.show()
 
 # %% [markdown]
-# The state that is decoded has read the picture and the question, and all that was answered before: everything there is to
-# know, but not its own region.
+# The state that is decoded has read the picture and the question, and all that was answered before: everything there
+# is to know, but not its own region.
 #
 # ## Questions to think about
 #
-# 1. What would change, in training and in decoding, if regions were decoded from the state *at* `<vis>`? NExT-Chat does so.
-# 2. The second region of an answer reads the first one's embedding. In training that is the true region's. What goes wrong
-#    if decoding feeds a constant row instead, and in which scores would you see it?
+# 1. What would change, in training and in decoding, if regions were decoded from the state *at* `<vis>`? NExT-Chat
+#    does so.
+# 2. The second region of an answer reads the first one's embedding. In training that is the true region's. What goes
+#    wrong if decoding feeds a constant row instead, and in which scores would you see it?
 # 3. Why must padding stand on the left when several prompts of different length are decoded together?
 #
-# **Read next:** LLaVA: Liu et al., *Visual Instruction Tuning*, NeurIPS 2023. LISA: Lai et al., CVPR 2024 (one token, a
-# mask from SAM). NExT-Chat: Zhang et al., ICML 2024 (the state at the token). Notebook 05 trains this model.
+# **Read next:** LLaVA: Liu et al., *Visual Instruction Tuning*, NeurIPS 2023. LISA: Lai et al., CVPR 2024 (one token,
+# a mask from SAM). NExT-Chat: Zhang et al., ICML 2024 (the state at the token). Notebook 05 trains this model.
 
 # %%
 run.finish(

@@ -210,16 +210,26 @@ from pgpt_lib.config import load_profile
 from pgpt_lib.training import train
 
 small = load_profile("smoke", {"data.train_scenes": 8, "training.batch_size": 2, "training.log_every": 3})
+six_steps = {"steps": 6, "save_every": 3, "progress": False}
+
+# %% [markdown]
+# In the second folder the last checkpoint is taken away, as if it had never come to be; the training then goes on from
+# step 3.
+
+# %%
 with tempfile.TemporaryDirectory() as folder:
     whole, parts = Path(folder, "whole"), Path(folder, "parts")
-    train(small, whole, seed, steps=6, save_every=3, progress=False)
-    train(small, parts, seed, steps=6, save_every=3, progress=False)
-    # as if it had been killed after its third step: the later checkpoint never came to be
-    later = find_checkpoint(parts)[0]
-    later.rename(later.with_name("lost"))
-    train(small, parts, seed, steps=6, save_every=3, resume=True, progress=False)
-    files = ["perception.safetensors", "optimizer.safetensors"]
-    ends = [[(find_checkpoint(f)[0] / name).read_bytes() for name in files] for f in (whole, parts)]
+    for place in (whole, parts):
+        train(small, place, seed, **six_steps)
+    last = find_checkpoint(parts)[0]
+    last.rename(last.with_name("lost"))
+    train(small, parts, seed, resume=True, **six_steps)
+    ends = [{f.name: f.read_bytes() for f in find_checkpoint(p)[0].glob("*.safetensors")} for p in (whole, parts)]
+
+# %% [markdown]
+# Weights, adapter and optimiser of both folders, byte by byte:
+
+# %%
 equal = ends[0] == ends[1]
 print(f"weights and optimiser equal to the last bit: {equal}")
 assert equal
@@ -234,9 +244,6 @@ assert equal
 # frozen tower are computed once and kept on disk. With a person watching, the curves are drawn while they grow.
 
 # %%
-from pgpt_lib.checkpoint_files import checkpoint_hash
-
-
 def draw_live(record):
     """Redraw the curves in place, where a person watches."""
     from IPython.display import clear_output, display
@@ -250,6 +257,10 @@ def draw_live(record):
     plt.close(figure)
 
 
+# %% [markdown]
+# It is one call; the loop in it is made of the pieces above.
+
+# %%
 live = []
 result = train(run.profile, run.out, seed, steps=steps or None, resume=True, on_log=draw_live)
 print(f"{result.steps} steps in {result.seconds:.0f} s, checkpoint {result.checkpoint.name}")
@@ -335,6 +346,8 @@ print(f"median {torch.tensor(speed).median():.0f} questions and answers a second
 # 2019. Cosine schedules: the same authors' *SGDR*, ICLR 2017. Notebook 06 evaluates what was trained here.
 
 # %%
+from pgpt_lib.checkpoint_files import checkpoint_hash
+
 run.finish(
     metrics={
         "training": {"steps": result.steps, "seconds": result.seconds, "emission": result.emission, **result.losses},

@@ -57,9 +57,10 @@ def evaluate_checkpoint(
     if scenes is not None and scenes < 1:
         raise InputError(f"scenes is {scenes}; at least 1 is needed")
     path, state = find_checkpoint(Path(checkpoint))
-    level = state.profile.data.level if data == "refshapes" else None
+    level: str | None = None
     truths = None
     if data == "refshapes":
+        level = state.profile.data.level
         scenes = scenes or state.profile.data.eval_scenes
         images: Images = RefShapesImages()
         samples = refshapes_samples(dataset, split, scenes, seed, level, tasks)

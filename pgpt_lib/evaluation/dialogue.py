@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..metrics import Interval, bootstrap, match_boxes
 from ..regions import Region
 from ..text_metrics import exact_match
-from .grounding import pixel_box
+from .grounding import pixel_boxes
 from .predictions import Prediction
 from .words import images_of, share
 
@@ -59,9 +59,9 @@ def _phrase_counts(prediction: Prediction) -> tuple[int, int, int, int]:
     matched = worded = 0
     for words in {w for w, _ in given} & {w for w, _ in true}:
         # Equal words compete for the same truths, different words never do.
-        sides = [[pixel_box(region, size) for w, region in side if w == words] for side in (given, true)]
-        matched += len(match_boxes(*(np.array(boxes).reshape(-1, 4) for boxes in sides)))
-        worded += min(map(len, sides))
+        same_given, same_true = ([region for w, region in side if w == words] for side in (given, true))
+        matched += len(match_boxes(pixel_boxes(same_given, size), pixel_boxes(same_true, size)))
+        worded += min(len(same_given), len(same_true))
     return matched, worded, len(given), len(true)
 
 

@@ -45,6 +45,11 @@ def pixel_box(region: Region, size: tuple[int, int]) -> np.ndarray:
     return np.array(region.box or (0.0,) * 4) * np.tile(size[::-1], 2)
 
 
+def pixel_boxes(regions: Sequence[Region], size: tuple[int, int]) -> np.ndarray:
+    """`pixel_box` of R regions, [R, 4]."""
+    return np.array([pixel_box(region, size) for region in regions]).reshape(-1, 4)
+
+
 def box_iou(given: Region | None, true: Region, size: tuple[int, int]) -> float:
     """IoU of two regions' boxes, 0 when one is missing."""
     if given is None or given.box is None or true.box is None:
@@ -118,7 +123,7 @@ def set_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 def _set_record(prediction: Prediction) -> SetRecord:
     size, given, true = prediction.sample.size, prediction.regions, prediction.truth.regions
-    pairs = match_boxes(*(np.array([pixel_box(r, size) for r in regions]).reshape(-1, 4) for regions in (given, true)))
+    pairs = match_boxes(pixel_boxes(given, size), pixel_boxes(true, size))
     masks = [[r.mask for r in regions if r.mask is not None] for regions in (given, true)]
     overlap = None
     if masks[1]:

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..data.sample import VIS, Images, Sample, Turn
 from ..errors import InputError
 from ..files import write_json
 from ..regions import Placement, Region
+
+if TYPE_CHECKING:  # the scorers do without transformers
+    from ..model import PerceptionGPT
+    from ..vision import VisionTower
 
 IMAGES_AT_ONCE = 64  # images that go through the tower together, and whose questions are answered in one stretch
 # Caps that no sensible answer comes near, since a model that was hardly trained may never end one: the words and
@@ -73,7 +77,7 @@ class TowerFeatures:
         max_bytes: how much to keep; the oldest go first, those just asked for always stay.
     """
 
-    def __init__(self, tower: nn.Module, images: Images, max_bytes: int = 2**29) -> None:
+    def __init__(self, tower: VisionTower, images: Images, max_bytes: int = 2**29) -> None:
         self.tower, self.images, self.max_bytes = tower, images, max_bytes
         self._kept: dict[str, Tensor] = {}
 
@@ -85,7 +89,8 @@ class TowerFeatures:
             squares = []
             for image_id in part:
                 picture = self.images.load_image(image_id)
-                squares.append(Placement(*picture.shape[:2], self.tower.image_size).image(picture))
+                height, width = picture.shape[:2]
+                squares.append(Placement(height, width, self.tower.image_size).image(picture))
             states = self.tower(self.tower.preprocess(squares)).to(torch.bfloat16)
             self._kept.update((i, one.clone()) for i, one in zip(part, states, strict=True))
         found = torch.stack([self._kept[i] for i in image_ids])
@@ -120,7 +125,7 @@ def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
 
 
 def predict(
-    model: nn.Module,
+    model: PerceptionGPT,
     samples: Sequence[Sample],
     images: Images,
     features: LoadFeatures | None = None,
@@ -144,7 +149,9 @@ def predict(
         One prediction a sample, in the same order.
     """
     if generate is None:
-        from ..generation import generate
+        from ..generation import generate as generate_greedily
+
+        generate = generate_greedily
     if features is None:
         features = TowerFeatures(model.tower, images)
     prompts = [prompt_of(sample) for sample in samples]

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from ..data.sample import Images, Sample
 from .dialogue import region_scores, spot_caption_scores, with_variants
 from .grounding import depth_error, filled_ciou, none_scores, rec_scores, set_scores, shuffled
 from .predictions import LoadFeatures, Prediction, TowerFeatures, predict
 from .words import caption_scores, false_vis_rates, question_scores, vqa_score
+
+if TYPE_CHECKING:  # the scorers do without transformers
+    from ..model import PerceptionGPT
 
 ONE_REGION, REGION_GIVEN = ("rec", "res"), ("region_caption", "region_question")
 TASKS = ("rec", "question", "several", "none", "caption", "spot_caption", *REGION_GIVEN, "reasoning")
@@ -29,7 +30,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: nn.Module,
+    model: PerceptionGPT,
     samples: Sequence[Sample],
     images: Images,
     features: LoadFeatures | None = None,

@@ -59,8 +59,8 @@ def _decode(model: PerceptionGPT, samples: Sequence[Sample], features: LoadFeatu
     found: list[list[Region]] = [[] for _ in samples]
     for k, row in enumerate(rows.tolist()):
         fields: dict[str, Any] = {"box": None}
-        for name, signal in model.signals.items():
-            fields |= signal.restore(decoded[name][k], placements[k])
+        for name, prediction in decoded.items():
+            fields |= model.signal(name).restore(prediction[k], placements[k])
         found[row].append(Region(**fields))
     # Earlier answers of a dialogue are decoded too; the last turn's regions are the last ones.
     return [tuple(f[len(f) - len(s.turns[-1].regions) :]) for f, s in zip(found, samples, strict=True)]

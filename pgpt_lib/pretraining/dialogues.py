@@ -17,6 +17,7 @@ from ..data.refshapes.questions import OTHER, SCORED, ask
 from ..data.refshapes.render import masks
 from ..data.refshapes.scene import Scene, make_scene, stream
 from ..data.refshapes.vocabulary import make_tokenizer
+from ..data.refshapes.world import image_id, scene_of
 
 IGNORE = -100
 GRID = 8  # cells a side in place of visual tokens
@@ -181,7 +182,7 @@ class PixelBatches(Dataset):
         indices = order[place * self.batch_size : (place + 1) * self.batch_size]
         rows = []
         for index in indices:
-            scene = make_scene(self.level, "pretrain", self.seed, int(index))
+            scene = scene_of(image_id(self.level, "pretrain", self.seed, int(index)))
             rng = stream("dialogue", "pixels", self.seed, epoch, int(index))
             rows.append(pack(scene, rng, self.mix, self.length, self.code))
         return {"scenes": torch.from_numpy(indices.astype(np.int64)), **_tensors(rows)}

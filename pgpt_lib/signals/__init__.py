@@ -2,7 +2,7 @@
 
 A new signal takes three steps and touches no other file of the library:
 
-1. one file here with a subclass of `Signal` (`depth.py` is the pattern, sixty lines);
+1. one file here with a subclass of `Signal` (`depth.py` is the pattern, fifty lines);
 2. its registration: its class in `SIGNALS` below, or `register(MySignal)` from a program of one's own;
 3. its name in a profile: `signals: [box, mask, depth, my_signal]`. Its loss terms count once unless weighted.
 """

@@ -1,0 +1,298 @@
+"""Proof that RefShapes says what it means: a checker that shares no word, parser or rule with the generator.
+
+`judge` reads a text and says which annotations it means. `check_folder` judges everything that a written folder holds;
+`check_scenes` judges scenes in memory, of which the generator supplies texts and annotations as plain data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import InputError
+from ...regions import Region
+from ..refcoco import SPLIT_BY, RefCOCO, read_json
+from ..sample import VIS, Sample, Turn
+from .answers import answer_error, caption_error
+from .meaning import Seen, Unclear, Verdict, find, parse, see
+
+EXAMPLES = 5  # wrong items shown of each kind
+# How an object is asked for; what is left of "all" or "the" is the noun phrase.
+REQUEST = re.compile(r"(?:please locate|find|show|point to|where can you see|where is) (all|the) (.+) [.?]")
+ABOUT_REGION = re.compile(
+    rf"(?:describe|what is|please describe the thing in|(?:what|please name the) (colour|shape|size)"
+    rf"(?: is| is the thing in| of)?) {VIS} [.?]"
+)
+POINTING = (
+    "describe the picture and point .",
+    "what do you see and where ?",
+    "please describe and point to what you see .",
+)
+IN_SPACE = ("leftmost", "rightmost", "highest", "lowest")
+Annotations = Sequence[Mapping[str, Any]]
+
+
+def judge(text: str, annotations: Annotations, width: int, height: int) -> Verdict:
+    """Which annotations a referring expression means, bare or in a request such as "find the red ring ."
+
+    Args:
+        annotations: plain dicts; `meaning` shows one.
+        width: of the picture in pixels, as `height`.
+
+    Raises:
+        InputError: an annotation lacks a field, or its box lies outside the picture.
+    """
+    return _judge(text, see(annotations, width, height))
+
+
+def _judge(text: str, objects: Sequence[Seen]) -> Verdict:
+    asked = REQUEST.fullmatch(text)
+    try:
+        description = parse(asked.group(2) if asked else text)
+        if asked and (asked.group(1) == "all") != description.plural:
+            raise Unclear(f"{asked.group(1)!r} and the noun's number disagree")
+        found = find(description, objects)
+    except Unclear as reason:
+        return Verdict(None, f"unclear: {reason}")
+    return Verdict(found, f"{len(found) or 'no'} object{'s' * (len(found) != 1)} fit{'s' * (len(found) == 1)}")
+
+
+def expression_error(text: str, claimed: Sequence[int], objects: Sequence[Seen]) -> str | None:
+    """What is wrong with the claim that a text means these objects; None if nothing is.
+
+    One object takes a singular; several take a plural and stand from left to right; none takes either.
+    """
+    verdict = _judge(text, objects)
+    if verdict.referents is None:
+        return verdict.reason
+    if sorted(claimed) != sorted(verdict.referents):
+        return f"it means {verdict.referents}, not {list(claimed)}"
+    if any(objects[a].x > objects[b].x for a, b in zip(claimed, claimed[1:], strict=False)):
+        return f"{list(claimed)} is not from left to right"
+    asked = REQUEST.fullmatch(text)
+    plural = parse(asked.group(2) if asked else text).plural
+    if claimed and plural != (len(claimed) > 1):
+        return f"{'a plural' if plural else 'a singular'} for {len(claimed)} objects"
+    return None
+
+
+def contestable(text: str, objects: Sequence[Seen]) -> bool:
+    """Whether a stickler could say a fact in the text of another object too (a ring, too, has no corners)."""
+    asked = REQUEST.fullmatch(text)
+    try:
+        also = parse(asked.group(2) if asked else text).contestable
+    except Unclear:
+        return False
+    return any(o.words["shape"] in also for o in objects)
+
+
+def exchange_error(user: Turn, assistant: Turn, annotations: Annotations, width: int, height: int) -> str | None:
+    """What is wrong with a question and its answer, words and regions alike; None if nothing is."""
+    objects = see(annotations, width, height)
+    try:
+        asked = [_which(region, annotations, width, height) for region in user.regions]
+        found = [_which(region, annotations, width, height) for region in assistant.regions]
+    except Unclear as reason:
+        return str(reason)
+    about = ABOUT_REGION.fullmatch(user.text)
+    if about:
+        thing = objects[asked[0]]
+        right = thing.words[about.group(1)] if about.group(1) else thing.name(size=True)
+        return None if assistant.text == right else f"the answer is {right!r}, not {assistant.text!r}"
+    if REQUEST.fullmatch(user.text):
+        if assistant.text != (" ".join([VIS] * len(found)) or "none"):
+            return f"{assistant.text!r} is neither regions nor 'none'"
+        return expression_error(user.text, found, objects)
+    if user.text in POINTING:
+        return _pointing_error(assistant.text, found, objects)
+    return answer_error(user.text, assistant.text, objects)
+
+
+def _pointing_error(text: str, found: Sequence[int], objects: Sequence[Seen]) -> str | None:
+    """A caption with each name between <p> and </p> before its region."""
+    names = re.findall(rf"<p> (.+?) </p> {VIS}", text)
+    if len(names) != len(found) or sorted(found) != list(range(len(objects))):
+        return f"{len(names)} names and regions {list(found)} for {len(objects)} objects"
+    wrong = [name for name, i in zip(names, found, strict=True) if objects[i].name(size=False) != name]
+    return f"{wrong[0]!r} stands before another's region" if wrong else caption_error(_plain(text), objects)
+
+
+def _plain(text: str) -> str:
+    return re.sub(rf"<p> (.+?) </p> {VIS}", r"\1", text)
+
+
+def _which(region: Region, annotations: Annotations, width: int, height: int) -> int:
+    """The annotation that a region shows, by its box, to half a pixel."""
+    if region.box is None:
+        raise Unclear("a region without a box")
+    x0, y0, x1, y1 = (c * s for c, s in zip(region.box, (width, height, width, height), strict=True))
+    box = (x0, y0, x1 - x0, y1 - y0)
+    fitting = [
+        i
+        for i, annotation in enumerate(annotations)
+        if all(abs(a - b) < 0.5 for a, b in zip(box, annotation["bbox"], strict=True))
+    ]
+    if len(fitting) != 1:
+        raise Unclear(f"{len(fitting)} objects have the box {[round(c, 1) for c in box]}")
+    return fitting[0]
+
+
+class Tally:
+    """Counts of right and wrong by kind, and the first wrong ones."""
+
+    def __init__(self) -> None:
+        self.kinds: dict[str, dict[str, Any]] = {}
+
+    def add(self, kind: str, error: str | None, where: str, text: str) -> None:
+        """One judged item; `error` says what is wrong with it, None that nothing is."""
+        entry = self.kinds.setdefault(kind, {"checked": 0, "right": 0, "wrong": 0, "examples": []})
+        entry["checked"] += 1
+        entry["right" if error is None else "wrong"] += 1
+        if error is not None and len(entry["examples"]) < EXAMPLES:
+            entry["examples"].append(f"{where}: {text!r}: {error}")
+
+    def result(self) -> dict[str, Any]:
+        """All kinds, and the totals over them."""
+        totals = {key: sum(entry[key] for entry in self.kinds.values()) for key in ("checked", "right", "wrong")}
+        return {**totals, "kinds": self.kinds}
+
+
+def check_folder(root: str | Path) -> dict[str, Any]:
+    """Judge every expression, caption and question of a folder that `data refshapes` wrote.
+
+    Returns:
+        checked, right, wrong, and under "kinds" the same with the first wrong ones for each data set, for captions
+        (left to right, top to bottom, left to right with sizes) and for each type of question.
+
+    Raises:
+        InputError: a file is missing or damaged, or was not written by `data refshapes`.
+    """
+    root, tally = Path(root), Tally()
+    images: dict[str, tuple[list[dict], list[Seen]]] = {}
+    for dataset in SPLIT_BY:
+        refs = RefCOCO(root, dataset, None).refs
+        images = _images(root / dataset / "instances.json")
+        for ref in refs:
+            annotations, objects = images[ref.image_id]
+            claimed = next(i for i, annotation in enumerate(annotations) if annotation["id"] == ref.ann_id)
+            for sentence in ref.sentences:
+                error = expression_error(sentence.text, [claimed], objects)
+                if error is None and dataset == "refcoco+":
+                    error = _location_error(sentence.text)
+                tally.add(dataset, error, f"ref {ref.ref_id}", sentence.text)
+    captions: dict[str, int] = {}
+    for entry in _entries(root / "captions.json", "annotations", ("image_id", "caption"), images):
+        image = str(entry["image_id"])
+        axis = "xyx"[captions.get(image, 0) % 3]
+        captions[image] = captions.get(image, 0) + 1
+        error = caption_error(entry["caption"], images[image][1], axis)
+        tally.add("captions", error, f"image {image}", entry["caption"])
+    fields = ("image_id", "question", "answer", "question_type")
+    for entry in _entries(root / "questions.json", "questions", fields, images):
+        error = answer_error(entry["question"], entry["answer"], images[str(entry["image_id"])][1])
+        tally.add(f"question: {entry['question_type']}", error, f"image {entry['image_id']}", entry["question"])
+    return tally.result()
+
+
+def _location_error(text: str) -> str | None:
+    """RefCOCO+ describes objects by their looks."""
+    description = parse(text)
+    place = description.place or description.relation or description.superlative in IN_SPACE
+    return "refcoco+ takes no words for a place" if place else None
+
+
+def _images(path: Path) -> dict[str, tuple[list[dict], list[Seen]]]:
+    """Annotations of each image with their category's name, and the same as objects."""
+    content = read_json(path)
+    try:
+        categories = {category["id"]: category["name"] for category in content["categories"]}
+        sizes = {str(image["id"]): (image["width"], image["height"]) for image in content["images"]}
+        grouped: dict[str, list[dict]] = {image: [] for image in sizes}
+        for annotation in content["annotations"]:
+            named = {**annotation, "category": categories[annotation["category_id"]]}
+            grouped[str(annotation["image_id"])].append(named)
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path} is not what `data refshapes` writes: {error!r}") from None
+    return {image: (found, see(found, *sizes[image])) for image, found in grouped.items()}
+
+
+def _entries(path: Path, key: str, fields: tuple[str, ...], images: Mapping[str, Any]) -> Iterator[dict]:
+    """The entries of a file, each with its fields and a known image."""
+    content = read_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get(key), list):
+        raise InputError(f"{path} has no list {key!r}; write the folder anew with `data refshapes`")
+    for number, entry in enumerate(content[key]):
+        if not isinstance(entry, dict) or any(f not in entry for f in fields) or str(entry["image_id"]) not in images:
+            raise InputError(f"{path}: entry {number} lacks one of {', '.join(fields)}, or its image is unknown")
+        yield entry
+
+
+def check_scenes(level: str, split: str, seed: int, count: int) -> dict[str, Any]:
+    """Judge what the generator says about scenes in memory: expressions of the three styles, tasks and questions.
+
+    Returns:
+        as `check_folder`, and "contestable": requests by a fact that could be said of another object there too.
+
+    Raises:
+        InputError: an unknown level.
+    """
+    from . import world  # a source of data only: texts, regions, annotations
+
+    tally, pictures, doubtful = Tally(), {}, 0
+    for index in range(count):
+        key = world.image_id(level, split, seed, index)
+        pictures[key] = plain_annotations(world.scene_of(key))
+    for kind, samples in _generated(level, split, seed, count):
+        for sample in samples:
+            annotations = pictures[sample.image_id]
+            error = _sample_error(sample, annotations)
+            if error is None and kind == "refcoco+":
+                error = _location_error(sample.extra["expression"])
+            tally.add(kind, error, sample.sample_id, sample.turns[0].text)
+            if kind == "reasoning":
+                height, width = sample.size
+                doubtful += contestable(sample.turns[0].text, see(annotations, width, height))
+    return {"scenes": count, **tally.result(), "contestable": doubtful}
+
+
+def _generated(level: str, split: str, seed: int, count: int) -> Iterator[tuple[str, list[Sample]]]:
+    """The generator's samples, one kind after the other: ten thousand scenes of all kinds at once fill a memory."""
+    from . import questions, world
+
+    for dataset in SPLIT_BY:
+        yield dataset, world.rec_samples(dataset, split, count, seed, level, kinds=False)
+    for task in ("several", "none", "reasoning", "region_caption", "region_question", "caption", "spot_caption"):
+        yield task, world.task_samples(task, split, count, seed, level)
+    for kind in (*questions.SCORED, *questions.OTHER):
+        yield f"question: {kind}", world.question_samples(split, count, seed, level, (kind,))
+
+
+def _sample_error(sample: Sample, annotations: Annotations) -> str | None:
+    """What is wrong with a sample, the other region that a region task brings along included."""
+    user, assistant = sample.turns
+    height, width = sample.size
+    error = exchange_error(user, assistant, annotations, width, height)
+    if error is None and "wrong" in sample.extra:
+        swapped = Turn("user", user.text, (sample.extra["wrong"],))
+        other = Turn("assistant", sample.extra["wrong_answer"])
+        error = exchange_error(swapped, other, annotations, width, height)
+        if error is None and other.text == assistant.text:
+            error = "both regions have one answer"
+    return error
+
+
+def plain_annotations(scene: Any) -> list[dict[str, Any]]:
+    """A scene's objects as the annotations that `judge` takes, as they stand in instances.json."""
+    return [
+        {
+            "category": thing.shape,
+            "bbox": [thing.box[0], thing.box[1], thing.box[2] - thing.box[0], thing.box[3] - thing.box[1]],
+            "attributes": {key: getattr(thing, key) for key in ("colour", "size", "material", "side", "layer")},
+        }
+        for thing in scene.things
+    ]
+
+
+__all__ = ["Verdict", "check_folder", "check_scenes", "contestable", "exchange_error", "expression_error", "judge"]

@@ -1,0 +1,50 @@
+"""A trained model trained on: other tasks, fewer steps, the same loop (paper, section 4.3, Table 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .checkpoint import load_checkpoint
+from .data.streams import build_stream
+from .training import OnLog, TrainResult, batch_maker, fit, starting_point
+from .train_log import TrainLog
+
+
+def fine_tune(
+    checkpoint: Path | str,
+    out_dir: Path | str,
+    tasks: Mapping[str, float],
+    steps: int,
+    seed: int,
+    lr: float | None = None,
+    on_log: OnLog | None = None,
+    progress: bool = True,
+) -> TrainResult:
+    """Train a checkpoint's model further on a mixture of its own; a killed fine-tune goes on from its last checkpoint.
+
+    Args:
+        checkpoint: a `step_N` or a folder of them: where the weights come from. It is left as it is.
+        out_dir: the folder of the new training, as in `training.train`.
+        tasks: a task's name to its share.
+        steps: length of the schedule.
+        seed: of data and dropout.
+        lr: peak learning rate; by default a third of the one that the checkpoint was trained with.
+
+    Raises:
+        InputError: no usable checkpoint, or an unknown task.
+    """
+    model, state = load_checkpoint(checkpoint)
+    before = state.profile.training
+    changes = {"steps": steps, "save_every": steps, "lr": lr or before.lr / 3}
+    training = before.model_copy(update=changes)
+    data = state.profile.data.model_copy(update={"tasks": dict(tasks)})
+    profile = state.profile.model_copy(update={"training": training, "data": data})
+    out = Path(out_dir)
+    start = starting_point(out, profile, seed, resume=True)
+    if start and start[1].step == steps:
+        log = TrainLog(out / "train.jsonl")
+        end = log.records()[-1]
+        return TrainResult(start[0], log.path, steps, steps, end["seconds"], end["losses"], end["emission"])
+    stream = build_stream(profile, seed)
+    return fit(model, stream, batch_maker(model, stream, progress), profile, seed, out, start, on_log, progress)

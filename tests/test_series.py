@@ -1,0 +1,97 @@
+"""The whole series in the smoke profile, as `make run PROFILE=smoke` runs it, and its report."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from pgpt_lib import project
+from pgpt_lib.checkpoint import find_checkpoint
+
+SCORE_KEYS = {"n", "missing", "acc@0.5", "miou_box", "ciou", "miou_mask", "p@0.5", "p@0.7", "p@0.9", "emission_rate"}
+
+
+def command(*arguments, **options):
+    """`python -m pgpt_lib …`, its output captured."""
+    line = [sys.executable, "-m", "pgpt_lib", *map(str, arguments)]
+    return subprocess.run(line, cwd=project.ROOT, capture_output=True, text=True, timeout=1500, **options)
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory):
+    """A finished run of the smoke profile."""
+    out = tmp_path_factory.mktemp("series") / "out"
+    done = command("run", "--profile", "smoke", "--out", out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert str(out / "index.html") in done.stdout + done.stderr
+    return out
+
+
+def test_report_is_as_documented(series):
+    report = json.loads((series / "report.json").read_text())
+    assert {"profile", "commit", "machine", "versions", "seconds", "checkpoint", "metrics", "tables"} <= set(report)
+    assert len(report["seconds"]) >= 7 and report["profile"] == "smoke"
+    main = report["metrics"]["refshapes-refcoco/val"]
+    assert SCORE_KEYS | {"questions", "several", "none", "false_vis", "caption", "spot_caption", "reasoning"} <= set(
+        main
+    )
+    assert {"table1", "table2", "table3", "table5"} <= set(report["tables"])
+    assert all({"ours", "paper"} <= set(table) for table in report["tables"].values())
+
+
+def test_every_notebook_left_a_result_and_pictures(series):
+    for result in sorted(series.glob("[0-9]*/result.json")):
+        content = json.loads(result.read_text())
+        assert content["figures"], result
+        for figure in content["figures"]:
+            assert (result.parent / figure["file"]).stat().st_size < 160_000 and len(figure["alt"]) > 15
+
+
+def test_a_finished_run_is_not_run_again(series):
+    before = {p: p.stat().st_mtime_ns for p in series.glob("*/result.json")}
+    assert command("run", "--profile", "smoke", "--out", series).returncode == 0
+    assert before == {p: p.stat().st_mtime_ns for p in series.glob("*/result.json")}
+
+
+def test_the_checkpoint_answers_and_is_evaluated(series, tmp_path):
+    from PIL import Image
+
+    from pgpt_lib.data.refshapes import RefShapesImages
+
+    picture = tmp_path / "scene.png"
+    Image.fromarray(RefShapesImages().load_image("smoke-val-0-3")).save(picture)
+    checkpoint = series / "checkpoint"
+    asked = command(
+        "ask",
+        "--checkpoint",
+        checkpoint,
+        "--image",
+        picture,
+        "--question",
+        "find the circle .",
+        "--out",
+        tmp_path / "o.png",
+        "--json",
+    )
+    assert asked.returncode == 0, asked.stderr[-2000:]
+    assert "text" in json.loads(asked.stdout) and (tmp_path / "o.png").exists()
+    scored = command(
+        "evaluate",
+        "--checkpoint",
+        checkpoint,
+        "--data",
+        "refshapes",
+        "--dataset",
+        "refcoco",
+        "--split",
+        "val",
+        "--scenes",
+        3,
+        "--seed",
+        5,
+        "--json",
+    )
+    assert scored.returncode == 0, scored.stderr[-2000:]
+    assert SCORE_KEYS | {"questions"} <= set(json.loads(scored.stdout))
+    assert find_checkpoint(checkpoint)[1].step == 40
