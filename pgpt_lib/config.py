@@ -41,6 +41,7 @@ class LLM(Section):
     lora_alpha: PositiveInt = 64
     lora_dropout: float = Field(0.0, ge=0, lt=1)
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    standardise: bool = False  # take off what all states behind an answer's header have in common, before decoding
 
 
 class Fusion(Section):

@@ -29,6 +29,7 @@ from .losses import language_loss, total_loss
 from .projector import Projector
 from .regions import Placement
 from .signals import Signal, build_signals
+from .state_norm import StateNorm, header_states
 from .vision import VisionTower
 
 EAGER_WIDTH = 256  # up to this width of the language model plain attention is faster than fused kernels, on CPUs
@@ -79,6 +80,7 @@ class PerceptionGPT(nn.Module):
         self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
         self.fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
         self.projector = Projector(channels, width, tower.num_tokens)
+        self.state_norm = StateNorm(width) if profile.llm.standardise else nn.Identity()
         names = profile.signals if chat.vis_id is not None else ()
         self.signals = build_signals(names, width, channels, tower.grid)
         for name, signal in self.signals.items():
@@ -161,6 +163,7 @@ class PerceptionGPT(nn.Module):
 
     def decode(self, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
         """Every signal's predictions from states [R, H]; `image_index` [R] picks theirs of the features [I, N, C]."""
+        states = self.state_norm(states)
         return {name: self.signal(name).decode(states, features, image_index) for name in self.signals}
 
     def logits(self, states: Tensor, table: Tensor) -> Tensor:
@@ -231,6 +234,8 @@ def build_model(
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)
     load_aligned(built)
+    if isinstance(built.state_norm, StateNorm):
+        built.state_norm.calibrate(header_states(built))
     return built
 
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from torch import nn
 
 from .batch import Batch
@@ -89,7 +89,8 @@ def train(
 
     profile = with_settings(profile, steps=steps, save_every=save_every)
     out = Path(out_dir)
-    start = starting_point(out, profile, seed, resume)
+    with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+        start = starting_point(out, profile, seed, resume)
     if start and start[1].step == profile.training.steps:
         return _result(start[0], TrainLog(out / "train.jsonl"), start[1].step)
     stream = build_stream(profile, seed)
@@ -162,7 +163,7 @@ def fit(
     settings = profile.training
     first, before = (start[1].step, start[1].seconds) if start else (0, 0.0)
     # Precision is set by autocast, step by step: accelerate would fix it for the whole process.
-    accelerator = Accelerator(mixed_precision="no")
+    accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
     parameters = model.trainable_parameters()
     if start:
         load_weights(start[0], model)
@@ -192,7 +193,7 @@ def fit(
                 raise RunError(non_finite(model, make_batch, samples, step, str(error))) from None
             window.add(figures, samples)
             done, seconds = step + 1, before + time.monotonic() - began
-            if done == check and figures.regions and not figures.emitted:
+            if done == check and figures.regions and not figures.emitted and accelerator.is_main_process:
                 bar.say(no_emission(profile, list(parameters), done, figures.losses))
             if done % settings.log_every == 0 or done == settings.steps:
                 record = window.record(done, rate, seconds)

@@ -98,7 +98,7 @@ def test_batch_equals_single(model, features, script, monkeypatch) -> None:
     assert same(free, [generate(model, [p], features, max_new_tokens=8)[0] for p in PROMPTS])
     assert regions_equal_those_alone(model, features, script)
     decode = PerceptionGPT.decode
-    monkeypatch.setattr(  # plant FIELD NOTES B6: images are numbered by regions, not by their rows
+    monkeypatch.setattr(  # plant, as in the released code: images are numbered by regions, not by their rows
         PerceptionGPT, "decode", lambda self, states, images, index: decode(self, states, images, index.roll(1))
     )
     assert not regions_equal_those_alone(model, features, script)
@@ -207,7 +207,7 @@ def test_a_trained_model_says_and_points_what_it_was_taught(make_model, features
     ]
     batch = model.train().collate(taught, features)
     optimizer = torch.optim.AdamW(model.trainable_parameters().values(), lr=5e-3)
-    for _ in range(120):
+    for _ in range(70):
         model(batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -87,7 +87,7 @@ def test_batches_without_masks_or_boxes_train(make_model, features, region, idle
 
 
 def test_batch_loss_is_the_mean_over_its_dialogues_targets(model, samples, features) -> None:
-    """Also catches a loss that pairs regions with another row's image (FIELD NOTES B5) or skips a row."""
+    """Also catches a loss that pairs regions with another row's image (as the released code did) or skips a row."""
     batch = model.collate(samples, features)
     whole = model(batch)
     sums = dict.fromkeys(whole.losses, 0.0)
@@ -107,7 +107,7 @@ def test_batch_loss_is_the_mean_over_its_dialogues_targets(model, samples, featu
 
 
 def pairs_regions_with_their_images(model: PerceptionGPT, batch: Batch, monkeypatch: pytest.MonkeyPatch) -> bool:
-    """Whether the mask decoder looks at the image of each region's own row (FIELD NOTES B5, B6)."""
+    """Whether the mask decoder looks at the image of each region's own row, which the released code mixed up."""
     seen = []
     decode = model.signals["mask"].decode
 
@@ -201,12 +201,12 @@ def both_encoders_are_used(model: PerceptionGPT, features: Callable) -> bool:
 def test_absent_parts_are_left_out_and_no_code_is_lost(model, features, monkeypatch) -> None:
     assert both_encoders_are_used(model, features)
     embed = model.signals["mask"].embed
-    monkeypatch.setattr(model.signals["mask"], "embed", lambda *given: 0 * embed(*given))  # plant FIELD NOTES B4
+    monkeypatch.setattr(model.signals["mask"], "embed", lambda *given: 0 * embed(*given))  # plant: it is thrown away
     assert not both_encoders_are_used(model, features)
 
 
 def test_an_encoders_error_is_not_taken_for_no_region(model, batch: Batch, monkeypatch) -> None:
-    """FIELD NOTES B11: a bare `except` turned every error into a batch without regions."""
+    """In the released code a bare `except` turned every error into a batch without regions."""
 
     def broken(values: Tensor) -> Tensor:
         raise RuntimeError("wrong shape")

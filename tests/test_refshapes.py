@@ -231,7 +231,7 @@ def test_depth_is_the_layer_order():
     for index in range(10):
         scene = make_scene("cpu", "test", 0, index)
         depths = [region.depth for region in scene_regions(scene)]
-        assert depths == sorted(depths) and depths[0] == 0 and depths[-1] == 1
+        assert depths == sorted(depths, reverse=True) and depths[0] == 1 and depths[-1] == 0
 
 
 def test_written_layout_is_read_by_the_one_reader(tmp_path):

@@ -75,7 +75,7 @@ def test_the_checkpoint_answers_and_is_evaluated(series, tmp_path):
         "--json",
     )
     assert asked.returncode == 0, asked.stderr[-2000:]
-    assert "text" in json.loads(asked.stdout) and (tmp_path / "o.png").exists()
+    assert "answer" in json.loads(asked.stdout) and (tmp_path / "o.png").exists()
     scored = command(
         "evaluate",
         "--checkpoint",

@@ -16,9 +16,12 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 from toy_model import ToyModel, ToyStream, make_batch, run_toy, toy_profile
 
 from pgpt_lib.batch import Batch
+from pgpt_lib.checkpoint import load_checkpoint
+from pgpt_lib.cli import main
 from pgpt_lib.data.sample import Sample
 from pgpt_lib.errors import InputError, RunError
 from pgpt_lib.optimisation import build_optimizer, is_decayed, learning_rate, optimiser_step, step_seed
@@ -67,6 +70,11 @@ def test_the_smoke_profile_resumes_to_the_bit(tmp_path: Path) -> None:
     assert {"adapter/adapter_model.safetensors", "optimizer.safetensors", "perception.safetensors"} < want.keys()
     for out in others:
         assert files(out / "checkpoint/step_7") == want
+    model, state = load_checkpoint(whole)
+    assert (state.step, state.profile.name, model.training) == (7, "smoke", False)
+    saved = load_file(whole / "checkpoint/step_7/perception.safetensors")
+    assert saved.keys() == model.perception_state().keys()
+    assert all(torch.equal(saved[name], value) for name, value in model.perception_state().items())
 
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
@@ -231,6 +239,25 @@ def test_silence_is_noticed_with_its_cause(tmp_path: Path, capsys: pytest.Captur
 def test_a_setting_out_of_range_is_named() -> None:
     with pytest.raises(InputError, match="steps is 0"):
         with_settings(toy_profile(), steps=0)
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        (["--profile", "smok"], "smok"),
+        (["--profile", "smoke", "--steps", "0"], "steps is 0"),
+        (["--profile", "smoke", "--root", "there"], "--root there"),
+        (["--profile", "smoke"], "--resume"),
+    ],
+)
+def test_the_command_names_bad_input_and_exits_with_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], named: str
+) -> None:
+    (tmp_path / "checkpoint/step_3").mkdir(parents=True)
+    with pytest.raises(SystemExit) as status:
+        main(["train", *options, "--out", str(tmp_path), "--seed", "1", "--json"])
+    assert status.value.code == 2
+    assert named in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------- log

@@ -10,7 +10,7 @@
 #   - see which part of a dialogue the model is trained to say
 # prerequisites: [Python and NumPy, the idea of a tokenizer]
 # paper: section 4.1, datasets; Table 1 for the tasks
-# minutes: {smoke: 0.4, cpu: 0.5}
+# minutes: {smoke: 0.3, cpu: 0.3}
 # memory_gb: {smoke: 1, cpu: 1}
 # ```
 #

@@ -10,7 +10,7 @@
 #   - measure with linear probes what each layer knows, and compare it with the weights that training learns
 # prerequisites: [PyTorch, what a transformer block is, notebook 00 for RefShapes]
 # paper: section 3.1, multi-layer visual feature fusion, equation 1
-# minutes: {smoke: 0.5, cpu: 1.5, photos: 2}
+# minutes: {smoke: 0.4, cpu: 0.8, photos: 1.2}
 # memory_gb: {smoke: 1.5, cpu: 2.5, photos: 3}
 # ```
 #

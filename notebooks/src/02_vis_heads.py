@@ -9,7 +9,7 @@
 #   - measure what is lost as the embedding shrinks, and what the mask decoder gets from the picture instead
 # prerequisites: [PyTorch modules and training loops, notebook 00 for regions, notebook 03 for the losses]
 # paper: section 3.1, dynamic token embedding and lightweight encoder-decoder
-# minutes: {smoke: 0.7, cpu: 2.5}
+# minutes: {smoke: 0.6, cpu: 2}
 # memory_gb: {smoke: 1.5, cpu: 2}
 # ```
 #
@@ -26,7 +26,7 @@ profile: str = "cpu"  # name of a profile: smoke, cpu, ...
 out_dir: str = ""  # folder of the run; empty means reports/<profile>
 seed: int = 0  # seed of everything random in this notebook
 scenes: int = 160  # RefShapes scenes to take regions from (a quarter of them in smoke)
-box_steps: int = 1000  # training steps of each box autoencoder (a tenth of them in smoke)
+box_steps: int = 800  # training steps of each box autoencoder (a tenth of them in smoke)
 mask_steps: int = 150  # training steps of each mask autoencoder (a fifth of them in smoke)
 
 # %% [markdown]
@@ -253,10 +253,10 @@ def random_boxes(count):
 # One function trains any signal as an autoencoder: values go in, values should come out.
 
 # %%
-def train(signal, steps, draw):
+def train(signal, steps, draw, rate=2e-3):
     """Train a signal for some steps; `draw()` returns values to send through, and features for the decoder."""
     optimiser = torch.optim.AdamW(signal.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, steps)
     for _ in range(steps):
         values, features = draw()
         loss = sum(signal.loss_terms(signal.decode(signal.encode(values), features), values).values())
@@ -281,7 +281,7 @@ def box_iou_of(signal, boxes):
 box_widths = (1, 2, 3, 4, 8, 64)
 box_heads = {}
 for hidden in box_widths:
-    signal = train(BoxSignal(hidden, 1, 8, width=128), box_steps, lambda: (random_boxes(256), None))
+    signal = train(BoxSignal(hidden, 1, 8, width=128), box_steps, lambda: (random_boxes(256), None), rate=5e-3)
     box_heads[hidden] = signal, box_iou_of(signal, box_values[held_out])
 
 # %% [markdown]

@@ -9,7 +9,7 @@
 #   - see why a mask loss needs DICE where objects are small, and why it must be taken mask by mask
 # prerequisites: [PyTorch tensors and autograd, notebook 00 for what a region is]
 # paper: section 3.2, equations 2 to 6
-# minutes: {smoke: 0.5, cpu: 1}
+# minutes: {smoke: 0.3, cpu: 0.5}
 # memory_gb: {smoke: 1, cpu: 1}
 # ```
 #

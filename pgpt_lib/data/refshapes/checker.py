@@ -7,7 +7,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +31,10 @@ POINTING = (
     "what do you see and where ?",
     "please describe and point to what you see .",
 )
+NAMED = re.compile(rf"<p> (.+?) </p> {VIS}")
 IN_SPACE = ("leftmost", "rightmost", "highest", "lowest")
 Annotations = Sequence[Mapping[str, Any]]
+Pictures = dict[str, tuple[list[dict], list[Seen]]]
 
 
 def judge(text: str, annotations: Annotations, width: int, height: int) -> Verdict:
@@ -50,13 +53,19 @@ def judge(text: str, annotations: Annotations, width: int, height: int) -> Verdi
 def _judge(text: str, objects: Sequence[Seen]) -> Verdict:
     asked = REQUEST.fullmatch(text)
     try:
-        description = parse(asked.group(2) if asked else text)
+        description = parse(_phrase(text))
         if asked and (asked.group(1) == "all") != description.plural:
             raise Unclear(f"{asked.group(1)!r} and the noun's number disagree")
         found = find(description, objects)
     except Unclear as reason:
         return Verdict(None, f"unclear: {reason}")
     return Verdict(found, f"{len(found) or 'no'} object{'s' * (len(found) != 1)} fit{'s' * (len(found) == 1)}")
+
+
+def _phrase(text: str) -> str:
+    """The noun phrase of a request; any other text is one itself."""
+    asked = REQUEST.fullmatch(text)
+    return asked.group(2) if asked else text
 
 
 def expression_error(text: str, claimed: Sequence[int], objects: Sequence[Seen]) -> str | None:
@@ -71,8 +80,7 @@ def expression_error(text: str, claimed: Sequence[int], objects: Sequence[Seen])
         return f"it means {verdict.referents}, not {list(claimed)}"
     if any(objects[a].x > objects[b].x for a, b in zip(claimed, claimed[1:], strict=False)):
         return f"{list(claimed)} is not from left to right"
-    asked = REQUEST.fullmatch(text)
-    plural = parse(asked.group(2) if asked else text).plural
+    plural = parse(_phrase(text)).plural
     if claimed and plural != (len(claimed) > 1):
         return f"{'a plural' if plural else 'a singular'} for {len(claimed)} objects"
     return None
@@ -80,9 +88,8 @@ def expression_error(text: str, claimed: Sequence[int], objects: Sequence[Seen])
 
 def contestable(text: str, objects: Sequence[Seen]) -> bool:
     """Whether a stickler could say a fact in the text of another object too (a ring, too, has no corners)."""
-    asked = REQUEST.fullmatch(text)
     try:
-        also = parse(asked.group(2) if asked else text).contestable
+        also = parse(_phrase(text)).contestable
     except Unclear:
         return False
     return any(o.words["shape"] in also for o in objects)
@@ -112,15 +119,11 @@ def exchange_error(user: Turn, assistant: Turn, annotations: Annotations, width:
 
 def _pointing_error(text: str, found: Sequence[int], objects: Sequence[Seen]) -> str | None:
     """A caption with each name between <p> and </p> before its region."""
-    names = re.findall(rf"<p> (.+?) </p> {VIS}", text)
+    names = NAMED.findall(text)
     if len(names) != len(found) or sorted(found) != list(range(len(objects))):
         return f"{len(names)} names and regions {list(found)} for {len(objects)} objects"
     wrong = [name for name, i in zip(names, found, strict=True) if objects[i].name(size=False) != name]
-    return f"{wrong[0]!r} stands before another's region" if wrong else caption_error(_plain(text), objects)
-
-
-def _plain(text: str) -> str:
-    return re.sub(rf"<p> (.+?) </p> {VIS}", r"\1", text)
+    return f"{wrong[0]!r} stands before another's region" if wrong else caption_error(NAMED.sub(r"\1", text), objects)
 
 
 def _which(region: Region, annotations: Annotations, width: int, height: int) -> int:
@@ -129,11 +132,8 @@ def _which(region: Region, annotations: Annotations, width: int, height: int) ->
         raise Unclear("a region without a box")
     x0, y0, x1, y1 = (c * s for c, s in zip(region.box, (width, height, width, height), strict=True))
     box = (x0, y0, x1 - x0, y1 - y0)
-    fitting = [
-        i
-        for i, annotation in enumerate(annotations)
-        if all(abs(a - b) < 0.5 for a, b in zip(box, annotation["bbox"], strict=True))
-    ]
+    boxes = [annotation["bbox"] for annotation in annotations]
+    fitting = [i for i, b in enumerate(boxes) if all(abs(p - q) < 0.5 for p, q in zip(box, b, strict=True))]
     if len(fitting) != 1:
         raise Unclear(f"{len(fitting)} objects have the box {[round(c, 1) for c in box]}")
     return fitting[0]
@@ -170,7 +170,7 @@ def check_folder(root: str | Path) -> dict[str, Any]:
         InputError: a file is missing or damaged, or was not written by `data refshapes`.
     """
     root, tally = Path(root), Tally()
-    images: dict[str, tuple[list[dict], list[Seen]]] = {}
+    images: Pictures = {}
     for dataset in SPLIT_BY:
         refs = RefCOCO(root, dataset, None).refs
         images = _images(root / dataset / "instances.json")
@@ -187,8 +187,8 @@ def check_folder(root: str | Path) -> dict[str, Any]:
         image = str(entry["image_id"])
         axis = "xyx"[captions.get(image, 0) % 3]
         captions[image] = captions.get(image, 0) + 1
-        error = caption_error(entry["caption"], images[image][1], axis)
-        tally.add("captions", error, f"image {image}", entry["caption"])
+        text = entry["caption"]
+        tally.add("captions", caption_error(text, images[image][1], axis), f"image {image}", text)
     fields = ("image_id", "question", "answer", "question_type")
     for entry in _entries(root / "questions.json", "questions", fields, images):
         error = answer_error(entry["question"], entry["answer"], images[str(entry["image_id"])][1])
@@ -203,7 +203,7 @@ def _location_error(text: str) -> str | None:
     return "refcoco+ takes no words for a place" if place else None
 
 
-def _images(path: Path) -> dict[str, tuple[list[dict], list[Seen]]]:
+def _images(path: Path) -> Pictures:
     """Annotations of each image with their category's name, and the same as objects."""
     content = read_json(path)
     try:
@@ -229,8 +229,11 @@ def _entries(path: Path, key: str, fields: tuple[str, ...], images: Mapping[str,
         yield entry
 
 
-def check_scenes(level: str, split: str, seed: int, count: int) -> dict[str, Any]:
+def check_scenes(level: str, split: str, seed: int, count: int, without: Sequence[str] = ()) -> dict[str, Any]:
     """Judge what the generator says about scenes in memory: expressions of the three styles, tasks and questions.
+
+    Args:
+        without: kinds to leave out, named as in the result.
 
     Returns:
         as `check_folder`, and "contestable": requests by a fact that could be said of another object there too.
@@ -244,7 +247,7 @@ def check_scenes(level: str, split: str, seed: int, count: int) -> dict[str, Any
     for index in range(count):
         key = world.image_id(level, split, seed, index)
         pictures[key] = plain_annotations(world.scene_of(key))
-    for kind, samples in _generated(level, split, seed, count):
+    for kind, samples in _generated(level, split, seed, count, without):
         for sample in samples:
             annotations = pictures[sample.image_id]
             error = _sample_error(sample, annotations)
@@ -257,16 +260,22 @@ def check_scenes(level: str, split: str, seed: int, count: int) -> dict[str, Any
     return {"scenes": count, **tally.result(), "contestable": doubtful}
 
 
-def _generated(level: str, split: str, seed: int, count: int) -> Iterator[tuple[str, list[Sample]]]:
+def _generated(
+    level: str, split: str, seed: int, count: int, without: Sequence[str]
+) -> Iterator[tuple[str, list[Sample]]]:
     """The generator's samples, one kind after the other: ten thousand scenes of all kinds at once fill a memory."""
     from . import questions, world
 
-    for dataset in SPLIT_BY:
-        yield dataset, world.rec_samples(dataset, split, count, seed, level, kinds=False)
+    makers: dict[str, Callable[[], list[Sample]]] = {
+        dataset: partial(world.rec_samples, dataset, split, count, seed, level, kinds=False) for dataset in SPLIT_BY
+    }
     for task in ("several", "none", "reasoning", "region_caption", "region_question", "caption", "spot_caption"):
-        yield task, world.task_samples(task, split, count, seed, level)
+        makers[task] = partial(world.task_samples, task, split, count, seed, level)
     for kind in (*questions.SCORED, *questions.OTHER):
-        yield f"question: {kind}", world.question_samples(split, count, seed, level, (kind,))
+        makers[f"question: {kind}"] = partial(world.question_samples, split, count, seed, level, (kind,))
+    for name, make in makers.items():
+        if name not in without:
+            yield name, make()
 
 
 def _sample_error(sample: Sample, annotations: Annotations) -> str | None:

@@ -29,12 +29,12 @@ class Exchange:
 
 @lru_cache(maxsize=20_000)
 def scene_regions(scene: Scene) -> tuple[Region, ...]:
-    """Each object's box, mask and depth (0 is the farthest, 1 the nearest), back to front."""
+    """Each object's box, mask and depth (0 is the nearest, 1 the farthest), back to front."""
     size = scene.level.image_size
     last = max(1, len(scene.things) - 1)
     bitmaps = masks(scene)
     return tuple(
-        Region(box=tuple(c / size for c in thing.box), mask=mask_to_rle(bitmap), depth=thing.layer / last)
+        Region(box=tuple(c / size for c in thing.box), mask=mask_to_rle(bitmap), depth=1 - thing.layer / last)
         for thing, bitmap in zip(scene.things, bitmaps, strict=True)
     )
 
