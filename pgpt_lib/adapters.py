@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast
 
 import torch
-from peft import LoraConfig, PeftModel, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, PeftModel, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.trainable_tokens import TrainableTokensLayer
 from torch import Tensor, nn
 from transformers import PreTrainedModel
@@ -56,7 +57,7 @@ def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedM
     if settings.tuning == "frozen":
         if not new_ids:
             raise InputError("llm.tuning = 'frozen' trains only new tokens' rows, but this representation adds none")
-        return get_peft_model(llm, TrainableTokensConfig(target_modules=tables, token_indices=new_ids))
+        return _wrap(llm, TrainableTokensConfig(target_modules=tables, token_indices=new_ids))
     config = LoraConfig(
         r=settings.lora_rank,
         lora_alpha=settings.lora_alpha,
@@ -64,7 +65,14 @@ def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedM
         target_modules=list(settings.lora_targets),
         trainable_token_indices=dict.fromkeys(tables, new_ids) if new_ids else None,
     )
-    return get_peft_model(llm, config)
+    return _wrap(llm, config)
+
+
+def _wrap(llm: PreTrainedModel, config: PeftConfig) -> PeftModel:
+    """peft's model, without its warning about a name that transformers is about to drop."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+        return get_peft_model(llm, config)
 
 
 def base_model(llm: PreTrainedModel | PeftModel) -> PreTrainedModel:

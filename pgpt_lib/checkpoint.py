@@ -32,6 +32,8 @@ from .checkpoint_files import COMPLETE, State, checkpoint_hash, find_checkpoint,
 from .errors import InputError, RunError
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from .model import PerceptionGPT
 
 __all__ = [
@@ -43,7 +45,7 @@ LLM_PREFIX = "llm."
 
 
 def save_checkpoint(
-    folder: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: State, keep: int = 2
+    folder: Path, model: PerceptionGPT, optimizer: torch.optim.Optimizer, state: State, keep: int = 2
 ) -> Path:
     """Write `folder/step_N`, then remove all but the last `keep` checkpoints.
 
@@ -89,13 +91,13 @@ def _remove(checkpoint: Path) -> None:
     shutil.rmtree(grave)
 
 
-def _save_adapter(folder: Path, llm: nn.Module) -> None:
+def _save_adapter(folder: Path, llm: PreTrainedModel | PeftModel) -> None:
     _save_tensors(folder / _adapter_file(llm), adapter_state(llm))
     if isinstance(llm, PeftModel):
         llm.peft_config[llm.active_adapter].save_pretrained(str(folder))
 
 
-def _adapter_file(llm: nn.Module) -> str:
+def _adapter_file(llm: PreTrainedModel | PeftModel) -> str:
     return "adapter_model.safetensors" if isinstance(llm, PeftModel) else "model.safetensors"
 
 
@@ -125,7 +127,7 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def load_weights(path: Path, model: nn.Module) -> None:
+def load_weights(path: Path, model: PerceptionGPT) -> None:
     """Put a checkpoint's weights into a model of the same profile, in place.
 
     Raises:
@@ -149,7 +151,7 @@ def load_weights(path: Path, model: nn.Module) -> None:
             raise RunError(f"{file}: {name} was not taken over by the model")
 
 
-def load_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def load_optimizer(path: Path, model: PerceptionGPT, optimizer: torch.optim.Optimizer) -> None:
     """Put back AdamW's moments of every parameter, by name.
 
     Raises:

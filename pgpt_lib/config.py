@@ -39,7 +39,7 @@ class LLM(Section):
     tuning: Literal["lora", "full", "frozen"] = "lora"
     lora_rank: PositiveInt = 32
     lora_alpha: PositiveInt = 64
-    lora_dropout: float = Field(0.0, ge=0, lt=1)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
     standardise: bool = False  # take off what all states behind an answer's header have in common, before decoding
 
@@ -55,12 +55,12 @@ class Fusion(Section):
 class Losses(Section):
     """Weights of the terms of equations 2 to 6."""
 
-    language: float = Field(1.0, ge=0)
-    l1: float = Field(1.0, ge=0)
-    giou: float = Field(1.0, ge=0)
-    bce: float = Field(1.0, ge=0)
-    dice: float = Field(1.0, ge=0)
-    depth: float = Field(1.0, ge=0)
+    language: float = Field(default=1.0, ge=0)
+    l1: float = Field(default=1.0, ge=0)
+    giou: float = Field(default=1.0, ge=0)
+    bce: float = Field(default=1.0, ge=0)
+    dice: float = Field(default=1.0, ge=0)
+    depth: float = Field(default=1.0, ge=0)
 
 
 class Data(Section):
@@ -81,14 +81,14 @@ class Training(Section):
     steps: PositiveInt
     batch_size: PositiveInt = 32
     accumulation: PositiveInt = 1
-    lr: float = Field(3e-3, gt=0)
-    warmup: float = Field(0.03, ge=0, lt=1)
-    weight_decay: float = Field(0.0, ge=0)
-    grad_clip: float = Field(1.0, gt=0)
+    lr: float = Field(default=3e-3, gt=0)
+    warmup: float = Field(default=0.03, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    grad_clip: float = Field(default=1.0, gt=0)
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: PositiveInt = 200
     log_every: PositiveInt = 20
-    input_dropout: float = Field(0.3, ge=0, le=1)  # how often one part of an input region (box or mask) is left out
+    input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often one part of an input region (box or mask) is left out
 
 
 class Budget(Section):

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import torch
-from torch import nn
 
 from .batch import Batch
 from .config import Profile
 from .data.sample import Sample
+
+if TYPE_CHECKING:
+    from .model import PerceptionGPT
 
 MakeBatch = Callable[[Sequence[Sample], torch.Generator], Batch]
 NAMED = 5  # how many sample ids a message lists
 
 
 def non_finite(
-    model: nn.Module, make_batch: MakeBatch, samples: Sequence[Sample], step: int, cause: str
+    model: PerceptionGPT, make_batch: MakeBatch, samples: Sequence[Sample], step: int, cause: str
 ) -> str:
     """A message about a step whose loss or gradient is not finite. Tries every sample alone to find the guilty ones.
 
@@ -40,7 +43,7 @@ def non_finite(
     return f"step {step + 1}: {cause}, though each of its samples alone is finite ({listed}); lower training.lr"
 
 
-def _is_finite_alone(model: nn.Module, make_batch: MakeBatch, sample: Sample) -> bool:
+def _is_finite_alone(model: PerceptionGPT, make_batch: MakeBatch, sample: Sample) -> bool:
     with torch.no_grad():
         losses = model(make_batch([sample], torch.Generator()).to(next(model.parameters()).device)).losses
     return all(math.isfinite(float(value)) for value in losses.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -191,7 +191,7 @@ def model_diagram(model: PerceptionGPT, ax: Axes | None = None) -> Axes:
     llm = chain[-1][0] + wide
     for name in signals:
         _arrow(ax, (llm, middle), (right, places[name][1]), "<->")
-    label = {"ha": "center", "va": "center", "backgroundcolor": "white"}
+    label: dict[str, Any] = {"ha": "center", "va": "center", "backgroundcolor": "white"}
     ax.text((llm + right) / 2, middle, VIS, fontsize=10, color=KINDS["vis"], weight="bold", **label)
     above = (chain[-1][0] + wide / 2, middle + 0.42)
     _arrow(ax, above, (above[0], middle + 0.85), "<->")

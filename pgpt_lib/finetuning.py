@@ -7,8 +7,8 @@ from pathlib import Path
 
 from .checkpoint import load_checkpoint
 from .data.streams import build_stream
-from .training import OnLog, TrainResult, batch_maker, fit, starting_point
 from .train_log import TrainLog
+from .training import OnLog, TrainResult, batch_maker, fit, starting_point
 
 
 def fine_tune(

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from accelerate import Accelerator
@@ -21,6 +21,10 @@ from .batch import Batch
 from .config import Profile, Training
 from .errors import RunError
 from .losses import supervised_positions
+
+if TYPE_CHECKING:
+    from .model import PerceptionGPT
+    from .signals import Signal
 
 UNDECAYED = ("norm", "embed_tokens", "trainable_tokens", "lm_head")  # parts of names
 Number = TypeVar("Number", int, float)
@@ -90,12 +94,12 @@ class StepFigures:
     regions: int  # answers' `<vis>` in all
 
 
-def target_counts(batch: Batch, model: nn.Module) -> dict[str, int]:
+def target_counts(batch: Batch, model: PerceptionGPT) -> dict[str, int]:
     """How many targets each loss term of a batch is a mean over: supervised tokens, or regions with the signal."""
     counts = {"language": len(supervised_positions(batch.labels)[0])}
     for name, (_, present) in batch.targets.items():
         number = int((present & batch.vis_is_answer).sum())
-        counts |= dict.fromkeys(model.signals[name].loss_names, number)
+        counts |= dict.fromkeys(cast("Signal", model.signals[name]).loss_names, number)
     return counts
 
 

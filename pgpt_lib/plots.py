@@ -191,9 +191,10 @@ def learning_curves(
     """
 
     def value(record: Mapping[str, Any], key: str) -> Any:
+        found: Any = record
         for part in key.split("."):
-            record = record.get(part) if isinstance(record, Mapping) else None
-        return record
+            found = found.get(part) if isinstance(found, Mapping) else None
+        return found
 
     fig, axes = plt.subplots(1, len(keys), figsize=(3.4 * len(keys), 2.8), squeeze=False)
     runs = {name: read_log(log) if isinstance(log, str | Path) else list(log) for name, log in logs.items()}

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from accelerate import Accelerator, PartialState
-from torch import nn
 
 from .batch import Batch
 from .checkpoint import load_optimizer, load_weights, save_checkpoint
@@ -142,7 +141,7 @@ def starting_point(out: Path, profile: Profile, seed: int, resume: bool) -> tupl
 
 
 def fit(
-    model: nn.Module,
+    model: PerceptionGPT,
     stream: Stream,
     make_batch: MakeBatch,
     profile: Profile,

@@ -137,7 +137,8 @@ def box_view(truth: Sequence[float] = (0.55, 0.35, 0.85, 0.75)) -> View:
             ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, facecolor=color, alpha=0.4, edgecolor=color))
         both = torch.cat([fixed, moved])
         low, high = both[:, :2].min(0).values, both[:, 2:].max(0).values
-        ax.add_patch(Rectangle(low.tolist(), *(high - low).tolist(), fill=False, edgecolor="#555555", linestyle=":"))
+        corner, (width, height) = (low[0].item(), low[1].item()), (high - low).tolist()
+        ax.add_patch(Rectangle(corner, width, height, fill=False, edgecolor="#555555", linestyle=":"))
         iou, giou = pairwise_iou(moved, fixed).item(), generalized_iou(moved, fixed).item()
         ax.set(xlim=(0, 1), ylim=(1, 0), aspect="equal", xticks=[], yticks=[])
         ax.set_title(f"IoU {iou:.2f}   GIoU {giou:+.2f}")

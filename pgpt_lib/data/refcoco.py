@@ -45,6 +45,7 @@ class Annotation:
     image_id: str
     bbox: tuple[float, float, float, float]
     segmentation: Any
+    depth: float | None = None  # of our own annotations: 0 nearest, 1 farthest
 
 
 @dataclass(frozen=True)
@@ -122,7 +123,10 @@ class RefCOCO:
         if ann_id not in self._regions:
             annotation = self.annotations[ann_id]
             try:
-                region = Region.from_coco(annotation.bbox, annotation.segmentation, *self.sizes[annotation.image_id])
+                height, width = self.sizes[annotation.image_id]
+                region = Region.from_coco(
+                    annotation.bbox, annotation.segmentation, height, width, depth=annotation.depth
+                )
             except InputError as error:
                 raise InputError(f"annotation {ann_id} of {self.dataset} in {self.root}: {error}") from None
             self._regions[ann_id] = region
@@ -164,7 +168,11 @@ class RefCOCO:
             for entry in content["annotations"]:
                 if entry["id"] in wanted:
                     self.annotations[entry["id"]] = Annotation(
-                        entry["id"], str(entry["image_id"]), check_bbox(entry["bbox"]), entry.get("segmentation")
+                        entry["id"],
+                        str(entry["image_id"]),
+                        check_bbox(entry["bbox"]),
+                        entry.get("segmentation"),
+                        entry.get("depth"),
                     )
         for ref in self.refs:
             if ref.ann_id not in self.annotations:

@@ -53,7 +53,10 @@ class Images(Protocol):
 class Stream(Protocol):
     """Training data: a pure function of the step, so that resuming needs no state but (seed, epoch, step)."""
 
-    images: Images
+    @property
+    def images(self) -> Images:
+        """Where the samples' pictures come from."""
+        ...
 
     def image_ids(self) -> Sequence[str]:
         """Every image that `batch` can ask for, so that features can be cached beforehand."""

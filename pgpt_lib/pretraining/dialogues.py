@@ -83,7 +83,9 @@ def pack(
         its kind's number, or -1; each padded to `length`.
     """
     marks = code.vocabulary
-    ids, labels, answers = [], [], []
+    ids: list[int] = []
+    labels: list[int] = []
+    answers: list[int] = []
     kinds, weights = list(mix), list(mix.values())
     number = 0
     for _ in range(12):

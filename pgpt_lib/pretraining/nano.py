@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -16,6 +18,7 @@ def make_nano(width: int = 128, layers: int = 4, heads: int = 4, feed_forward: i
     The usual 0.02 is far too small for this width and leaves the model on a plateau for hundreds of steps.
     """
     tokenizer = make_tokenizer()
+    attention: dict[str, Any] = {"attn_implementation": "eager"}  # every config takes it, though none declares it
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=width,
@@ -29,7 +32,7 @@ def make_nano(width: int = 128, layers: int = 4, heads: int = 4, feed_forward: i
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
-        attn_implementation="eager",
+        **attention,
     )
     return LlamaForCausalLM(config)
 
@@ -62,7 +65,8 @@ class WordGrid(nn.Module):
 
 def optimisers(modules: list[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the network at ten times the rate, AdamW for embeddings, head, norms and biases."""
-    matrices, rest = [], []
+    matrices: list[nn.Parameter] = []
+    rest: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             inner = parameter.ndim == 2 and not any(word in name for word in ("embed_tokens", "lm_head", "position"))
@@ -81,7 +85,7 @@ def answer_loss(llm: LlamaForCausalLM, visual: Tensor, batch: dict[str, Tensor])
     """
     ids, labels = batch["input_ids"], batch["labels"]
     embedding = llm.get_input_embeddings()
-    start = embedding(ids.new_full((len(ids), 1), llm.config.bos_token_id))
+    start = embedding(ids.new_full((len(ids), 1), cast(int, llm.config.bos_token_id)))
     states = llm.model(
         inputs_embeds=torch.cat([start, visual.to(start.dtype), embedding(ids)], dim=1), use_cache=False
     ).last_hidden_state

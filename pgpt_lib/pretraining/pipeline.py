@@ -10,9 +10,11 @@ import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
 from safetensors.torch import save_file
+from transformers import LlamaForCausalLM
 
 from ..backbones import BUNDLED, load_llm, load_vision
 from ..data.refshapes.vocabulary import save_tokenizer
@@ -29,10 +31,10 @@ IMAGE_SIZE = 112
 class Lengths:
     """Steps of each stage. The defaults made the bundled weights."""
 
-    words: int = 1600
-    pixels: int = 3200
+    words: int = 3600
+    pixels: int = 1800
     tags: int = 900
-    smoke: int = 1000
+    smoke: int = 800
     scenes: int = 8000
     smoke_scenes: int = 4000
 
@@ -74,7 +76,8 @@ def export_llm(work: Path, out: Path, words: Path, pixels: Path) -> None:
         folder = out / name / "llm"
         part = folder.with_name("llm.tmp")
         shutil.rmtree(part, ignore_errors=True)
-        llm.to(dtype).save_pretrained(part)
+        cast(torch.nn.Module, llm).to(dtype)
+        llm.save_pretrained(part)
         save_tokenizer(part)
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(part, folder)
@@ -112,7 +115,7 @@ def evaluate_bundled(scenes: int, seed: int, tower: str = "dinov2-small", level:
     from safetensors.torch import load_file
 
     aligned.load_state_dict(load_file(BUNDLED / "nano" / f"{tower}.safetensors"))
-    return evaluate_nano(llm, aligned, vision, scenes, seed, level)
+    return evaluate_nano(cast(LlamaForCausalLM, llm), aligned, vision, scenes, seed, level)
 
 
 def write_card(work: Path, out: Path, seed: int, scenes: int = 1000) -> dict:

@@ -65,7 +65,7 @@ def train_pixels(
     batch_size: int = 48,
     length: int = 72,
     scenes: int = 16000,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     frozen: bool = False,
     compiled: bool = False,
     level: str = "cpu",

@@ -52,6 +52,9 @@ class TagBatches(Dataset):
 class Tagger(nn.Module):
     """The nano ViT with a vote of each token for each tag."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.tower = NanoViT()

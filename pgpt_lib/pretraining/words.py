@@ -10,6 +10,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import nn
@@ -18,7 +19,6 @@ from torch.utils.data import DataLoader
 from .dialogues import GATES, KINDS, WordBatches
 from .nano import WordGrid, answer_loss, make_nano, optimisers, whole_answers
 from .state import load_state, save_state
-
 
 SAVE_EVERY = 300
 LEVEL_STEPS = 523  # a level ends after so many steps even if its gate is not reached
@@ -65,13 +65,13 @@ def log_line(path: Path, record: dict) -> None:
 
 
 def train_words(
-    folder: Path, seed: int = 0, steps: int = 1600, batch_size: int = 48, length: int = 72, lr: float = 2e-3
+    folder: Path, seed: int = 0, steps: int = 3600, batch_size: int = 48, length: int = 72, lr: float = 2e-3
 ) -> Path:
     """Pretrain the language model on words; returns the folder of its last state. A killed run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     llm = make_nano()
-    grid = WordGrid(llm.config.hidden_size, llm.config.pad_token_id)
+    grid = WordGrid(llm.config.hidden_size, cast(int, llm.config.pad_token_id))
     modules = nn.ModuleDict({"llm": llm, "grid": grid})
     opts = optimisers([llm, grid], lr)
     saved = load_state(folder / "words", modules, opts) or {

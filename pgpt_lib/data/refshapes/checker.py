@@ -26,11 +26,8 @@ ABOUT_REGION = re.compile(
     rf"(?:describe|what is|please describe the thing in|(?:what|please name the) (colour|shape|size)"
     rf"(?: is| is the thing in| of)?) {VIS} [.?]"
 )
-POINTING = (
-    "describe the picture and point .",
-    "what do you see and where ?",
-    "please describe and point to what you see .",
-)
+POINTING = ("describe the picture and point .", "what do you see and where ?")
+POINTING += ("please describe and point to what you see .",)
 NAMED = re.compile(rf"<p> (.+?) </p> {VIS}")
 IN_SPACE = ("leftmost", "rightmost", "highest", "lowest")
 Annotations = Sequence[Mapping[str, Any]]
@@ -53,7 +50,7 @@ def judge(text: str, annotations: Annotations, width: int, height: int) -> Verdi
 def _judge(text: str, objects: Sequence[Seen]) -> Verdict:
     asked = REQUEST.fullmatch(text)
     try:
-        description = parse(_phrase(text))
+        description = parse(asked.group(2) if asked else text)
         if asked and (asked.group(1) == "all") != description.plural:
             raise Unclear(f"{asked.group(1)!r} and the noun's number disagree")
         found = find(description, objects)
@@ -179,8 +176,8 @@ def check_folder(root: str | Path) -> dict[str, Any]:
             claimed = next(i for i, annotation in enumerate(annotations) if annotation["id"] == ref.ann_id)
             for sentence in ref.sentences:
                 error = expression_error(sentence.text, [claimed], objects)
-                if error is None and dataset == "refcoco+":
-                    error = _location_error(sentence.text)
+                if dataset == "refcoco+":
+                    error = error or _location_error(sentence.text)
                 tally.add(dataset, error, f"ref {ref.ref_id}", sentence.text)
     captions: dict[str, int] = {}
     for entry in _entries(root / "captions.json", "annotations", ("image_id", "caption"), images):
@@ -198,9 +195,9 @@ def check_folder(root: str | Path) -> dict[str, Any]:
 
 def _location_error(text: str) -> str | None:
     """RefCOCO+ describes objects by their looks."""
-    description = parse(text)
-    place = description.place or description.relation or description.superlative in IN_SPACE
-    return "refcoco+ takes no words for a place" if place else None
+    said = parse(text)
+    in_space = said.place or said.relation or said.superlative in IN_SPACE
+    return "refcoco+ takes no words for a place" if in_space else None
 
 
 def _images(path: Path) -> Pictures:
@@ -243,10 +240,9 @@ def check_scenes(level: str, split: str, seed: int, count: int, without: Sequenc
     """
     from . import world  # a source of data only: texts, regions, annotations
 
-    tally, pictures, doubtful = Tally(), {}, 0
-    for index in range(count):
-        key = world.image_id(level, split, seed, index)
-        pictures[key] = plain_annotations(world.scene_of(key))
+    tally, doubtful = Tally(), 0
+    keys = [world.image_id(level, split, seed, index) for index in range(count)]
+    pictures = {key: plain_annotations(world.scene_of(key)) for key in keys}
     for kind, samples in _generated(level, split, seed, count, without):
         for sample in samples:
             annotations = pictures[sample.image_id]
@@ -280,8 +276,7 @@ def _generated(
 
 def _sample_error(sample: Sample, annotations: Annotations) -> str | None:
     """What is wrong with a sample, the other region that a region task brings along included."""
-    user, assistant = sample.turns
-    height, width = sample.size
+    (user, assistant), (height, width) = sample.turns, sample.size
     error = exchange_error(user, assistant, annotations, width, height)
     if error is None and "wrong" in sample.extra:
         swapped = Turn("user", user.text, (sample.extra["wrong"],))
@@ -302,6 +297,3 @@ def plain_annotations(scene: Any) -> list[dict[str, Any]]:
         }
         for thing in scene.things
     ]
-
-
-__all__ = ["Verdict", "check_folder", "check_scenes", "contestable", "exchange_error", "expression_error", "judge"]

@@ -79,7 +79,8 @@ def _png(picture: np.ndarray) -> bytes:
 
 
 def _instances(scenes: list[Scene]) -> tuple[list[dict], list[dict]]:
-    images, annotations = [], []
+    images: list[dict] = []
+    annotations: list[dict] = []
     for number, scene in enumerate(scenes, 1):
         size = scene.level.image_size
         images.append({"id": number, "file_name": f"{scene.image_id}.png", "height": size, "width": size})
@@ -128,7 +129,7 @@ def _refs(
     dataset: str, seed: int, level: str, seen: Counter, number: dict[str, int], annotations: list[dict]
 ) -> list[dict]:
     """REFER's list of objects with their sentences."""
-    first = {}
+    first: dict[int, int] = {}
     for annotation in annotations:
         first.setdefault(annotation["image_id"], annotation["id"])
     refs: list[dict] = []
@@ -156,7 +157,8 @@ def _refs(
 
 def _texts(scenes: list[Scene], number: dict[str, int]) -> tuple[list[dict], list[dict]]:
     """Captions as COCO stores them, and one question of each type a scene."""
-    captions, asked = [], []
+    captions: list[dict] = []
+    asked: list[dict] = []
     for scene in scenes:
         image = number[scene.image_id]
         for text in (

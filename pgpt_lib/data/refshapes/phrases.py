@@ -7,6 +7,7 @@ won by a hair make `refer` answer None, and such a description is never used.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
 from .levels import COLOURS, SIZES
 from .scene import Scene, Thing
@@ -63,9 +64,9 @@ class Phrase:
         if self.cell:
             words.append(f"at the {cell_name(*self.cell)}" if self.cell != ("middle", "middle") else "in the centre")
         if self.fact is not None:
-            words.append(FACTS[self.shape][self.fact])
+            words.append(FACTS[cast(str, self.shape)][self.fact])
         if self.relation:
-            words.append(f"{RELATIONS[self.relation]} the {self.anchor.words()}")
+            words.append(f"{RELATIONS[self.relation]} the {cast(Phrase, self.anchor).words()}")
         return " ".join(words)
 
     def plain(self) -> Phrase:
@@ -121,7 +122,7 @@ def refer(scene: Scene, phrase: Phrase) -> list[int] | None:
                 kept.append(i)
         return kept
     if phrase.relation:
-        anchors = refer(scene, phrase.anchor)
+        anchors = refer(scene, cast(Phrase, phrase.anchor))
         if anchors is None or len(anchors) != 1:
             return None
         anchor = things[anchors[0]]

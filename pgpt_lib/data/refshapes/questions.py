@@ -32,11 +32,10 @@ def shape(scene: Scene, rng, style: str = "any") -> Question | None:
 
 
 def place(scene: Scene, rng) -> Question | None:
-    clear = [i for i, thing in enumerate(scene.things) if cell(scene, thing) is not None]
+    clear = [(i, at) for i, thing in enumerate(scene.things) if (at := cell(scene, thing)) is not None]
     if not clear:
         return None
-    index = rng.choice(clear)
-    at = cell(scene, scene.things[index])
+    index, at = rng.choice(clear)
     phrase = describe(scene, index, rng, "placeless", tries=4)
     return ("place", f"which part holds the {phrase.words()} ?", cell_name(*at)) if phrase else None
 
@@ -81,10 +80,9 @@ def existence(scene: Scene, rng) -> Question | None:
     if rng.random() < 0.5:
         thing = rng.choice(scene.things)
         word = {"colour": thing.colour} if rng.random() < 0.75 else {"size": thing.size}
-        phrase, answer = Phrase(shape=thing.shape, **word), "yes"
-    else:
-        phrase, answer = absent(scene, rng), "no"
-    return ("existence", f"is there {with_article(phrase.words())} ?", answer) if phrase else None
+        return "existence", f"is there {with_article(Phrase(shape=thing.shape, **word).words())} ?", "yes"
+    phrase = absent(scene, rng)
+    return ("existence", f"is there {with_article(phrase.words())} ?", "no") if phrase else None
 
 
 # ---- beside the six: what later representations and tasks need to have met in words

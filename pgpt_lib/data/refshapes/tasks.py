@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from ...errors import InputError
 from ...regions import Region, mask_to_rle
@@ -32,10 +33,11 @@ def scene_regions(scene: Scene) -> tuple[Region, ...]:
     """Each object's box, mask and depth (0 is the nearest, 1 the farthest), back to front."""
     size = scene.level.image_size
     last = max(1, len(scene.things) - 1)
+    boxes = [(x1 / size, y1 / size, x2 / size, y2 / size) for x1, y1, x2, y2 in (thing.box for thing in scene.things)]
     bitmaps = masks(scene)
     return tuple(
-        Region(box=tuple(c / size for c in thing.box), mask=mask_to_rle(bitmap), depth=1 - thing.layer / last)
-        for thing, bitmap in zip(scene.things, bitmaps, strict=True)
+        Region(box=box, mask=mask_to_rle(bitmap), depth=1 - thing.layer / last)
+        for thing, box, bitmap in zip(scene.things, boxes, bitmaps, strict=True)
     )
 
 
@@ -44,7 +46,7 @@ def _phrasing(task: str, rng, held_out: bool) -> str:
 
 
 def _exchange(
-    user: str, answer: str, asked: tuple[Region, ...] = (), found: tuple[Region, ...] = (), **extra: object
+    user: str, answer: str, asked: tuple[Region, ...] = (), found: tuple[Region, ...] = (), **extra: Any
 ) -> Exchange:
     return Exchange(Turn("user", user, asked), Turn("assistant", answer, found), extra)
 
@@ -118,7 +120,7 @@ def _about_region(scene: Scene, rng, held_out: bool, task: str, answer: Callable
     index = rng.randrange(len(scene.things))
     right = answer(scene.things[index])
     others = [i for i, thing in enumerate(scene.things) if answer(thing) != right]
-    extra: dict[str, object] = {"object": index}
+    extra: dict[str, Any] = {"object": index}
     if others:
         wrong = rng.choice(others)
         extra |= {"wrong": scene_regions(scene)[wrong], "wrong_answer": answer(scene.things[wrong])}

@@ -16,8 +16,8 @@ from .questions import FINE_COLUMNS, FINE_ROWS, NUMBERS, ORDINALS
 SPECIAL = ("<pad>", "<unk>", "<bos>", "<user>", "<assistant>", "<end>", "<image>", "<empty>")
 _FRAMES = (
     "what colour shape size is the which part holds how many are there is a an where exactly list the colours shapes "
-    "from left to right top to bottom describe picture do you see count write as digit word on repeat sort thing things "
-    "one ones striped centre "
+    "from left to right top to bottom describe picture do you see count write as digit word on repeat sort thing "
+    "things one ones striped centre "
     "zero and all in of , . ? ! : ; ' - ( ) [ ] / + ="
 )
 
