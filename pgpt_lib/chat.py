@@ -58,14 +58,28 @@ TEMPLATES = {
         "nano", "<bos>", "<user>", "", "<assistant>", "<end>", "", "<pad>", True, joint="", closed_words=True
     ),
     "chatml": ChatTemplate(
-        "chatml", "", "<|im_start|>user\n", "<|im_end|>\n", "<|im_start|>assistant\n", "<|im_end|>", "\n",
-        "<|endoftext|>", False,
+        "chatml",
+        "",
+        "<|im_start|>user\n",
+        "<|im_end|>\n",
+        "<|im_start|>assistant\n",
+        "<|im_end|>",
+        "\n",
+        "<|endoftext|>",
+        False,
     ),
     "vicuna": ChatTemplate(
         "vicuna",
         "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
         "detailed, and polite answers to the user's questions.",
-        "USER:", "", "ASSISTANT:", "</s>", "", "<unk>", False, joint="",
+        "USER:",
+        "",
+        "ASSISTANT:",
+        "</s>",
+        "",
+        "<unk>",
+        False,
+        joint="",
     ),
 }
 

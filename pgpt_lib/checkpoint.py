@@ -37,8 +37,15 @@ if TYPE_CHECKING:
     from .model import PerceptionGPT
 
 __all__ = [
-    "State", "checkpoint_hash", "find_checkpoint", "list_checkpoints", "load_checkpoint", "load_optimizer",
-    "load_weights", "read_state", "save_checkpoint",
+    "State",
+    "checkpoint_hash",
+    "find_checkpoint",
+    "list_checkpoints",
+    "load_checkpoint",
+    "load_optimizer",
+    "load_weights",
+    "read_state",
+    "save_checkpoint",
 ]
 
 LLM_PREFIX = "llm."

@@ -88,7 +88,7 @@ class Training(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: PositiveInt = 200
     log_every: PositiveInt = 20
-    input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often one part of an input region (box or mask) is left out
+    input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often an input region lacks its box or mask
 
 
 class Budget(Section):

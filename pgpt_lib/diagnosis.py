@@ -19,9 +19,7 @@ MakeBatch = Callable[[Sequence[Sample], torch.Generator], Batch]
 NAMED = 5  # how many sample ids a message lists
 
 
-def non_finite(
-    model: PerceptionGPT, make_batch: MakeBatch, samples: Sequence[Sample], step: int, cause: str
-) -> str:
+def non_finite(model: PerceptionGPT, make_batch: MakeBatch, samples: Sequence[Sample], step: int, cause: str) -> str:
     """A message about a step whose loss or gradient is not finite. Tries every sample alone to find the guilty ones.
 
     Args:

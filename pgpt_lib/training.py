@@ -221,6 +221,7 @@ def _batches(
     stream: Stream, make_batch: MakeBatch, settings: Training, seed: int, first: int, accelerator: Accelerator
 ) -> Iterator[Iterator[tuple[list[Sample], list[Batch]]]]:
     """The samples and micro-batches of each step that is left. While a step computes, a thread prepares the next."""
+
     def prepare(step: int) -> tuple[list[Sample], list[Batch]]:
         samples = stream.batch(step, settings.batch_size)[accelerator.process_index :: accelerator.num_processes]
         size = -(-len(samples) // settings.accumulation)

@@ -37,8 +37,13 @@ def tokenizer() -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     core.decoder = decoders.WordPiece(prefix="##", cleanup=False)
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", bos_token="<bos>", eos_token="<end>",
-        additional_special_tokens=["<user>", "<assistant>", "<image>"], clean_up_tokenization_spaces=False,
+        tokenizer_object=core,
+        pad_token="<pad>",
+        unk_token="<unk>",
+        bos_token="<bos>",
+        eos_token="<end>",
+        additional_special_tokens=["<user>", "<assistant>", "<image>"],
+        clean_up_tokenization_spaces=False,
     )
 
 
@@ -47,8 +52,15 @@ def make_llm(vocabulary: int, tied: bool = False) -> LlamaForCausalLM:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         config = LlamaConfig(
-            vocab_size=vocabulary, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
-            num_key_value_heads=4, max_position_embeddings=256, initializer_range=0.125, tie_word_embeddings=tied,
+            vocab_size=vocabulary,
+            hidden_size=64,
+            intermediate_size=96,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=4,
+            max_position_embeddings=256,
+            initializer_range=0.125,
+            tie_word_embeddings=tied,
             attn_implementation="eager",
         )
         return LlamaForCausalLM(config).eval()

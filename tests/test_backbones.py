@@ -248,7 +248,9 @@ def test_smollm2_speaks_english_and_answers() -> None:
         assert specials == [1, 2]
         prompt = tokenizer.apply_chat_template(
             [{"role": "user", "content": "What is the capital of France?"}],
-            add_generation_prompt=True, return_tensors="pt", return_dict=True,
+            add_generation_prompt=True,
+            return_tensors="pt",
+            return_dict=True,
         )
         assert prompt.input_ids[0, 0] in specials and (prompt.input_ids == specials[0]).sum() >= 2
         answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)

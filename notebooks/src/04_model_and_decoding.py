@@ -206,8 +206,9 @@ print(f"image {sample.image_id}: {len(encoded.input_ids)} tokens, `<vis>` at {[p
 
 # %%
 until = (answers[0] if answers else len(encoded.input_ids) - 2) + 2
-tokens = ["image" if image else model.chat.decode([i]) or "·" for i, image in zip(encoded.input_ids, encoded.image_mask)]
-kinds = ["image" if image else "answer" if label != -100 else "user" for image, label in zip(encoded.image_mask, encoded.labels)]
+places = list(zip(encoded.input_ids, encoded.image_mask, encoded.labels, strict=True))
+tokens = ["image" if image else model.chat.decode([i]) or "·" for i, image, _ in places]
+kinds = ["image" if image else "answer" if label != -100 else "user" for _, image, label in places]
 kinds = ["vis" if position in {p for p, *_ in encoded.vis} else kind for position, kind in enumerate(kinds)]
 values = ["*" if label != -100 else "" for label in encoded.labels]
 if answers:
@@ -259,7 +260,8 @@ print("answer, untrained:", answer.text or "(nothing)", "| regions:", len(answer
 
 # %%
 with torch.no_grad():
-    predictions = model.decode(output.states, model.see(batch)[1], batch.image_index[batch.vis_row[batch.vis_is_answer]])
+    rows = batch.vis_row[batch.vis_is_answer]
+    predictions = model.decode(output.states, model.see(batch)[1], batch.image_index[rows])
 for name, value in predictions.items():
     print(f"{name:6} decoded from {list(output.states.shape)} states: {list(value.shape)}")
 
@@ -319,7 +321,8 @@ def show_sight(ax, position):
 
 # %%
 decoded = (answers[0] if answers else len(encoded.input_ids)) - 1
-view = View(show_sight, {"position": Slider(0, len(encoded.input_ids) - 1, decoded, 1)}, [{"position": decoded}], (8, 1.4))
+slider = Slider(0, len(encoded.input_ids) - 1, decoded, 1)
+view = View(show_sight, {"position": slider}, [{"position": decoded}], (8, 1.4))
 run.figure(view.figure(), "sight", alt="The part of the sequence that the decoded state has read, up to before <vis>")
 view.show()
 

@@ -264,8 +264,8 @@ def show_sides(name, columns=5):
 
 
 # %% [markdown]
-# For the first set and for the last. In the profile `photos` the first holds what the model was trained on, and may know by
-# heart; the last holds photographs that it never saw, where knowing by heart is no help.
+# For the first set and for the last. In the profile `photos` the first holds what the model was trained on, and may
+# know by heart; the last holds photographs that it never saw, where knowing by heart is no help.
 
 # %%
 for name in (main, list(results)[-1]):
@@ -298,7 +298,8 @@ print(f"{near:.0%} of all answers miss narrowly, with an IoU between 0.25 and 0.
 metrics = results[main]
 for kind, entry in metrics["questions"].items():
     if entry["n"]:
-        print(f"question {kind:10} {shown(entry['accuracy'])}   commonest answer {entry['majority']:.1%}   n {entry['n']}")
+        commonest = f"commonest answer {entry['majority']:.1%}"
+        print(f"question {kind:10} {shown(entry['accuracy'])}   {commonest}   n {entry['n']}")
 for task in ("several", "none", "caption", "spot_caption", "region_caption", "region_question", "false_vis", "depth"):
     for key, value in metrics.get(task, {}).items():
         print(f"{task:16} {key:16} {shown(value) if isinstance(value, (list, tuple)) else value}")

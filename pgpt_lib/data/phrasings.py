@@ -34,10 +34,10 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     "region_depth": ("how far is <vis> ?", "please tell how far <vis> is ."),
 }
 EXTRA_WORDS = (
-    "please locate all show find point to where can you see the describe picture and what do is thing in name "
-    "colour shape size of tell me how far near none this that it i we there are not no yes or with object image region box mask "
-    "answer question which each every both other same different than more less first last next between behind front "
-    "before after of by for from "
+    "please locate all show find point to where can you see the describe picture and what do is thing in name colour "
+    "shape size of tell me how far near none this that it i we there are not no yes or with object image region box "
+    "mask answer question which each every both other same different than more less first last next between behind "
+    "front before after of by for from "
     "mark draw given correct wrong true false at on as if then also only just very quite not any some most many few"
 )
 

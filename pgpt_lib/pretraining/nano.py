@@ -11,6 +11,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from ..data.refshapes.vocabulary import make_tokenizer
 from .dialogues import GRID, IGNORE
 
+FUSION_SCALE = 15.0
+
 
 def make_nano(width: int = 128, layers: int = 4, heads: int = 4, feed_forward: int = 384) -> LlamaForCausalLM:
     """A fresh Llama of about a million parameters, with a start of std 1/sqrt(width).
@@ -64,16 +66,23 @@ class WordGrid(nn.Module):
 
 
 def optimisers(modules: list[nn.Module], lr: float) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the network at ten times the rate, AdamW for embeddings, head, norms and biases."""
+    """Muon for the matrices inside the network at ten times the rate, AdamW for embeddings, head, norms and biases.
+
+    The logits of the layer fusion get a larger rate of their own: a softmax moves little for small steps.
+    """
     matrices: list[nn.Parameter] = []
     rest: list[nn.Parameter] = []
+    fusion: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             inner = parameter.ndim == 2 and not any(word in name for word in ("embed_tokens", "lm_head", "position"))
-            (matrices if inner else rest).append(parameter)
+            (fusion if name.endswith("fusion.logits") else matrices if inner else rest).append(parameter)
+    groups: list[dict] = [{"params": rest}]
+    if fusion:
+        groups.append({"params": fusion, "scale": FUSION_SCALE})
     return [
         torch.optim.Muon(matrices, lr=10 * lr, momentum=0.95, weight_decay=0.0),
-        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
+        torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
     ]
 
 

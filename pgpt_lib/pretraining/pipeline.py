@@ -32,9 +32,9 @@ class Lengths:
     """Steps of each stage. The defaults made the bundled weights."""
 
     words: int = 3600
-    pixels: int = 1800
+    pixels: int = 2000
     tags: int = 900
-    smoke: int = 800
+    smoke: int = 700
     scenes: int = 8000
     smoke_scenes: int = 4000
 

@@ -61,33 +61,37 @@ def train_pixels(
     tower: VisionTower,
     start: Path,
     seed: int = 0,
-    steps: int = 6000,
+    steps: int = 2000,
+    align: int = 500,
     batch_size: int = 48,
     length: int = 72,
-    scenes: int = 16000,
-    lr: float = 1e-3,
+    scenes: int = 8000,
+    lr: float = 2e-3,
     frozen: bool = False,
     compiled: bool = False,
     level: str = "cpu",
 ) -> Path:
     """Align language model and tower on pictures; returns the folder of the last state. A killed run goes on.
 
+    Fusion and projector first learn alone to speak the language model's language, as in LLaVA (Liu et al. 2023): an
+    untrained projector would spoil the language model.
+
     Args:
         folder: where states and logs go, under `pixels-<tower>`.
         start: a state of `train_words`, or of this function when `frozen`.
+        align: steps in which the language model is frozen.
         scenes: how many different pictures; each is met again with new questions.
-        frozen: train fusion and projector only.
+        lr: of fusion and projector alone; half of it of all together.
+        frozen: train fusion and projector only, in all steps.
         compiled: compile the transformer with torch.compile (needs a C++ compiler).
     """
     torch.manual_seed(seed)
-    llm, position = load_words(start) if not frozen else (load_aligned_llm(start), None)
+    llm, position = load_met(start) if frozen else load_words(start)
     aligned = Aligned(tower, llm.config.hidden_size)
-    if position is not None and len(position) == tower.num_tokens:
-        with torch.no_grad():  # the language model knows its way about the word grid's positions
-            aligned.projector.position.copy_(position)
+    with torch.no_grad():  # the language model knows its way about these positions
+        aligned.projector.position.copy_(position)
     name = f"pixels-{tower.name}"
     modules = nn.ModuleDict({"llm": llm, "aligned": aligned})
-    llm.requires_grad_(not frozen)
     opts = optimisers([aligned] if frozen else [llm, aligned], lr)
     saved = load_state(folder / name, modules, opts) or {"step": 0, "running": {}, "seconds": 0.0}
     cache, keys = scene_features(tower, level, scenes, seed)
@@ -96,7 +100,8 @@ def train_pixels(
     step, running, spent, begun = saved["step"], Running(saved["running"]), saved["seconds"], time.monotonic()
     batches = PixelBatches(level, scenes, seed, batch_size, length, step, steps - step)
     for batch in DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8):
-        set_rate(opts, learning_rate(step, steps, lr, 100, 0.4))
+        llm.requires_grad_(not frozen and step >= align)
+        set_rate(opts, pixel_rate(step, steps, lr, steps if frozen else align))
         features = cache.rows([keys[i] for i in batch["scenes"].tolist()])
         with torch.autocast("cpu", torch.bfloat16):
             loss, right, answers = answer_loss(llm, aligned(features), batch)
@@ -113,6 +118,23 @@ def train_pixels(
             if step % 500 == 0 or step == steps:
                 save_state(folder / name, modules, opts, state)
     return folder / name
+
+
+def pixel_rate(step: int, steps: int, lr: float, align: int) -> float:
+    """A short warm-up; a constant rate while the language model is frozen; half of it afterwards, then down to zero.
+
+    Where it stays frozen (`align` = `steps`), the last two fifths fall to zero.
+    """
+    if align == steps:
+        return learning_rate(step, steps, lr, 20, 0.4)
+    if step < align:
+        return lr * min(1.0, (step + 1) / 20)
+    return lr / 2 * min(1.0, (steps - step) / (0.6 * (steps - align)))
+
+
+def load_met(folder: Path) -> tuple[LlamaForCausalLM, Tensor]:
+    """The language model of a pixel stage's state and the positions [N, H] that it has met."""
+    return load_aligned_llm(folder), load_file(folder / "modules.safetensors")["aligned.projector.position"]
 
 
 def load_aligned_llm(folder: Path) -> LlamaForCausalLM:

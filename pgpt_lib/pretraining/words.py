@@ -54,7 +54,7 @@ def set_rate(optimiser_list: list[torch.optim.Optimizer], rate: float) -> None:
     """Muon runs at ten times the rate of AdamW."""
     for optimiser, factor in zip(optimiser_list, (10.0, 1.0), strict=True):
         for group in optimiser.param_groups:
-            group["lr"] = factor * rate
+            group["lr"] = factor * rate * group.get("scale", 1.0)
 
 
 def log_line(path: Path, record: dict) -> None:

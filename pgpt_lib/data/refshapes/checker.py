@@ -26,8 +26,11 @@ ABOUT_REGION = re.compile(
     rf"(?:describe|what is|please describe the thing in|(?:what|please name the) (colour|shape|size)"
     rf"(?: is| is the thing in| of)?) {VIS} [.?]"
 )
-POINTING = ("describe the picture and point .", "what do you see and where ?")
-POINTING += ("please describe and point to what you see .",)
+POINTING = (
+    "describe the picture and point .",
+    "what do you see and where ?",
+    "please describe and point to what you see .",
+)
 NAMED = re.compile(rf"<p> (.+?) </p> {VIS}")
 IN_SPACE = ("leftmost", "rightmost", "highest", "lowest")
 Annotations = Sequence[Mapping[str, Any]]

@@ -206,7 +206,7 @@ def ordinal(scene: Scene, rng) -> Question | None:
     order = ordered(scene, 0, margin=5)
     if order is None:
         return None
-    n = rng.randrange(len(order))
+    n = rng.randrange(min(len(order), len(ORDINALS)))
     side = rng.choice(("left", "right"))
     thing = scene.things[order[n] if side == "left" else order[-1 - n]]
     word = rng.choice(("colour", "shape"))
