@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-from .checkpoint import load_checkpoint
+from .checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
 from .data.streams import build_stream
+from .files import read_json, write_json
 from .train_log import TrainLog
 from .training import OnLog, TrainResult, batch_maker, fit, starting_point
 
@@ -25,7 +27,7 @@ def fine_tune(
 
     Args:
         checkpoint: a `step_N` or a folder of them: where the weights come from. It is left as it is.
-        out_dir: the folder of the new training, as in `training.train`.
+        out_dir: the folder of the new training, as in `training.train`; one that began elsewhere is dropped from it.
         tasks: a task's name to its share.
         steps: length of the schedule.
         seed: of data and dropout.
@@ -41,6 +43,7 @@ def fine_tune(
     data = state.profile.data.model_copy(update={"tasks": dict(tasks)})
     profile = state.profile.model_copy(update={"training": training, "data": data})
     out = Path(out_dir)
+    _drop_if_stale(out, checkpoint_hash(find_checkpoint(Path(checkpoint))[0]))
     start = starting_point(out, profile, seed, resume=True)
     if start and start[1].step == steps:
         log = TrainLog(out / "train.jsonl")
@@ -48,3 +51,12 @@ def fine_tune(
         return TrainResult(start[0], log.path, steps, steps, end["seconds"], end["losses"], end["emission"])
     stream = build_stream(profile, seed)
     return fit(model, stream, batch_maker(model, stream, progress), profile, seed, out, start, on_log, progress)
+
+
+def _drop_if_stale(out: Path, base: str) -> None:
+    """Forget a fine-tune that started from other weights, and note which ones this one starts from."""
+    note = out / "base.json"
+    if read_json(note) != {"checkpoint": base}:
+        shutil.rmtree(out / "checkpoint", ignore_errors=True)
+        (out / "train.jsonl").unlink(missing_ok=True)
+        write_json(note, {"checkpoint": base})

@@ -27,6 +27,14 @@ def test_fine_tuning_goes_on_from_the_checkpoint_and_leaves_it(trained, tmp_path
     assert same != {f.name: f.read_bytes() for f in trained.checkpoint.glob("*.safetensors")}
 
 
+def test_a_fine_tune_of_another_checkpoint_is_done_anew(trained, tmp_path):
+    settings = {"data.train_scenes": 4, "training.batch_size": 2, "training.log_every": 1}
+    other = train(load_profile("smoke", settings), tmp_path / "other", 1, steps=2, progress=False)
+    for base in (trained, other):
+        tuned = fine_tune(base.checkpoint, tmp_path / "tuned", {"question": 1}, 1, 0, progress=False)
+        assert tuned.resumed_from == 0
+
+
 def test_unknown_tasks_are_named(trained, tmp_path):
     with pytest.raises(InputError, match="juggling"):
         fine_tune(trained.checkpoint, tmp_path / "tuned", {"juggling": 1}, 1, 0, progress=False)
