@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save
 from transformers import LlamaForCausalLM
 
 from ..backbones import BUNDLED, load_llm, load_vision
 from ..data.refshapes.vocabulary import save_tokenizer
+from ..files import replacing, write_json
 from ..nano_vit import NanoViT
 from .evaluate import evaluate_nano
 from .pixels import Aligned, load_aligned, load_words, train_pixels
@@ -91,8 +92,6 @@ def export_aligned(out: Path, tower: str, aligned: Aligned) -> None:
 
 def export_tower(out: Path, tags: Path) -> None:
     """Write the nano ViT in bfloat16; it computes in float32."""
-    from safetensors.torch import load_file
-
     tagger = Tagger()
     state = load_file(tags / "modules.safetensors")
     tagger.load_state_dict({k.removeprefix("tagger."): v for k, v in state.items()})
@@ -101,9 +100,8 @@ def export_tower(out: Path, tags: Path) -> None:
 
 
 def _save(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    part = path.with_name("." + path.name)
-    save_file(tensors, part)
-    os.replace(part, path)
+    with replacing(path) as part:
+        part.write_bytes(save(tensors))
 
 
 def evaluate_bundled(scenes: int, seed: int, tower: str = "dinov2-small", level: str = "cpu") -> dict:
@@ -112,8 +110,6 @@ def evaluate_bundled(scenes: int, seed: int, tower: str = "dinov2-small", level:
     llm.set_attn_implementation("eager")
     vision = load_vision(tower, IMAGE_SIZE, "bf16" if tower == "dinov2-small" else "fp32")
     aligned = Aligned(vision, llm.config.hidden_size)
-    from safetensors.torch import load_file
-
     aligned.load_state_dict(load_file(BUNDLED / "nano" / f"{tower}.safetensors"))
     return evaluate_nano(cast(LlamaForCausalLM, llm), aligned, vision, scenes, seed, level)
 
@@ -140,8 +136,6 @@ def write_card(work: Path, out: Path, seed: int, scenes: int = 1000) -> dict:
     }
     for name in logs:
         shutil.copyfile(work / f"{name}.jsonl", out / "nano" / f"{name}.jsonl")
-    part = out / "nano" / ".card.json"
-    part.write_text(json.dumps(card, indent=1) + "\n")
-    os.replace(part, out / "nano" / "card.json")
+    write_json(out / "nano" / "card.json", card)
     print(f"wrote {out / 'nano' / 'card.json'}", file=sys.stderr)
     return card
