@@ -28,6 +28,7 @@ from .fusion import LayerFusion
 from .losses import language_loss, total_loss
 from .projector import Projector
 from .regions import Placement
+from .representations import get_representation
 from .signals import Signal, build_signals
 from .state_norm import StateNorm, header_states
 from .vision import VisionTower
@@ -225,11 +226,13 @@ def build_model(
     """
     model, tokenizer = llm or load_llm(profile.llm.name)
     tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
-    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=profile.representation)
+    representation = get_representation(profile.representation, profile.coordinates, tower.image_size)
+    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=representation)
     if model.config.hidden_size <= EAGER_WIDTH:
         model.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(seed)
-    add_token_rows(model, chat.base_vocabulary, sorted(chat.special_ids.values()), generator)
+    new_ids = [chat.special_ids[token] for token in representation.tokens]
+    add_token_rows(model, chat.base_vocabulary, new_ids, generator, representation.place_codes())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)
