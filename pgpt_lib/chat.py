@@ -133,7 +133,8 @@ class Chat:
         tokens = representation.tokens if representation else ()
         self.special_ids = dict(zip(tokens, add_special_tokens(self.tokenizer, tokens), strict=True))
         self.end_id, self.pad_id = (single_id(self.tokenizer, t) for t in (self.template.end, self.template.pad))
-        self._split = re.compile("(" + "|".join(map(re.escape, tokens)) + ")") if tokens else None
+        forms = dict.fromkeys(re.sub(r"\d+", r"\\d+", re.escape(t)) for t in tokens)  # one for all numbers
+        self._split = re.compile("(" + "|".join(forms) + ")") if tokens else None
         self._words: dict[str, list[int]] = {}
         self._turns: dict[str, tuple[list[int], list[int]]] = {}
         frame = self.template

@@ -120,9 +120,20 @@ class PerceptionGPT(nn.Module):
         return adapter_state(self.llm)
 
     def collate(self, samples: Sequence[Sample], features: LoadImages | None = None, **options: Any) -> Batch:
-        """`batch.collate` with this model's chat, signals and image size."""
+        """`batch.collate` with this model's chat, signals and image size.
+
+        Raises:
+            InputError: also where a dialogue is longer than the language model's positions, as with masks in numbers.
+        """
         signals = cast(Mapping[str, Signal], self.signals)
-        return collate(samples, self.chat, signals, self.tower.image_size, features, **options)
+        batch = collate(samples, self.chat, signals, self.tower.image_size, features, **options)
+        length, most = batch.input_ids.shape[1], base_model(self.llm).config.max_position_embeddings
+        if length > most:
+            raise InputError(
+                f"a dialogue of {length} tokens, but the language model was trained on {most} positions: lower "
+                "data.turns or coordinates.vertices"
+            )
+        return batch
 
     def placement(self, sample: Sample) -> Placement:
         """How a sample's image lies in the tower's square input."""

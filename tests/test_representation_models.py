@@ -19,6 +19,7 @@ from pgpt_lib.backbones import resolve
 from pgpt_lib.config import Coordinates, load_profile
 from pgpt_lib.data.refshapes import rec_samples
 from pgpt_lib.data.sample import Sample
+from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, score
 from pgpt_lib.evaluation.failures import failure_kinds, parse_failure_rate
 from pgpt_lib.generation import generate
@@ -172,6 +173,12 @@ def test_rows_of_near_places_start_near_each_other(make) -> None:
     offsets = torch.stack(place) - words.mean(0)
     assert 0.1 < offsets.std() / words.std() < 1  # no farther from the mean than words are
     assert len(torch.stack(place).unique(dim=0)) == 64
+
+
+def test_dialogues_beyond_the_models_positions_are_refused(make, features) -> None:
+    model = make("numerical", target="mask", vertices=32)
+    with pytest.raises(InputError, match="data.turns"):
+        model.collate(TAUGHT, features)
 
 
 @pytest.mark.parametrize("name", ["numerical", "vocabulary"])

@@ -184,6 +184,7 @@ def test_the_papers_counts_are_met() -> None:
 
 BOX = "[0.100,0.200,0.300,0.400]"
 LOCS = "<region> <loc_33> <loc_99> </region>"
+SPELLED = ("<loc_5>", "<loc_700>", "<region>", "</region>", "<part>", "<vis>")
 MALFORMED = [
     ("numerical", "[0.100,0.200,0.300]"),  # a number is missing
     ("numerical", "[0.100,0.200,0.300,0.400"),  # cut off
@@ -226,11 +227,7 @@ def test_words_are_no_attempt_at_a_region(chats, text) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    pieces=st.lists(
-        st.sampled_from([*"0123456789.,;[] a", "<loc_5>", "<loc_700>", "<region>", "</region>", "<part>", BOX, LOCS])
-    )
-)
+@given(pieces=st.lists(st.sampled_from([*"0123456789.,;[] a", *SPELLED, BOX, LOCS])))
 def test_any_text_can_be_read(chats, pieces) -> None:
     """Never an exception, and as many `<vis>` as regions."""
     for chat in chats.values():

@@ -57,7 +57,7 @@ class PointNotation(Representation):
             failures += 1
             return match[0]
 
-        marked = self.attempt.sub(replacement, text)
+        marked = self.attempt.sub(replacement, text.replace(VIS, "<>"))  # spelled by the model, it would stand for none
         return " ".join(marked.split()), failures
 
     def _placement(self, size: tuple[int, int]) -> Placement:
