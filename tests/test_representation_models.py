@@ -129,7 +129,7 @@ def every_token(bins: int) -> list[Sample]:
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("name", ["numerical", "vocabulary"])
 def test_every_trainable_row_gets_a_gradient(make, features, name, tied) -> None:
-    model = make(name, tied, target="mask", bins=4)
+    model = make(name, tied, target="mask", bins=4, vertices=6)
     model(model.collate(every_token(4), features)).loss.backward()
     rows = {n: p for n, p in model.trainable_parameters().items() if "trainable_tokens" in n}
     assert len(rows) == (1 if tied else 2)

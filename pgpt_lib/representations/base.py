@@ -66,6 +66,10 @@ class Representation(ABC):
         return text, 0
 
     def place_codes(self) -> np.ndarray | None:
-        """Where each of `tokens` lies in the picture, as smooth functions [tokens, K] of mean square 1 over those that
-        lie anywhere (zeros for the others); None where no token stands for a place."""
+        """Where each of `tokens` lies in the picture, as smooth functions of the place; new rows start with them.
+
+        Returns:
+            [tokens, K], zeros for tokens that lie nowhere, mean squared length 1 over the others; None where no token
+            stands for a place.
+        """
         return None
