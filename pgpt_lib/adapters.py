@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from typing import cast
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.trainable_tokens import TrainableTokensLayer
@@ -15,18 +16,28 @@ from .config import LLM
 from .errors import InputError
 
 NOISE = 0.02  # of a new row around the mean row, in standard deviations of the table's entries
+PLACE = 0.5  # of the code of a token's place, likewise
 
 
-def add_token_rows(llm: PreTrainedModel, base_size: int, new_ids: list[int], generator: torch.Generator) -> None:
+def add_token_rows(
+    llm: PreTrainedModel,
+    base_size: int,
+    new_ids: list[int],
+    generator: torch.Generator,
+    codes: np.ndarray | None = None,
+) -> None:
     """Give new tokens their rows in the input and output embeddings, in place.
 
     A new row is the mean of the base vocabulary's rows plus small seeded noise: new tokens start as average words, and
-    differ from each other. transformers would draw them from the global random state.
+    differ from each other. transformers would draw them from the global random state. Tokens that stand for places
+    (`codes`) also get these, through a seeded random projection.
 
     Args:
         llm: a causal language model of transformers, tied or untied.
         base_size: size of the vocabulary without the new tokens.
         new_ids: ids of the new tokens; the tables grow where they must.
+        generator: of the noise and the projection.
+        codes: [new tokens, K], as from `Representation.place_codes`, or None.
     """
     if not new_ids:
         return
@@ -37,8 +48,11 @@ def add_token_rows(llm: PreTrainedModel, base_size: int, new_ids: list[int], gen
     with torch.no_grad():
         for weight in dict.fromkeys(tables):  # one and the same where they are tied
             base = weight[:base_size].float()
-            noise = torch.randn(len(new_ids), base.shape[1], generator=generator) * base.std() * NOISE
-            weight[new_ids] = (base.mean(0) + noise.to(base.device)).to(weight.dtype)
+            offset = torch.randn(len(new_ids), base.shape[1], generator=generator) * base.std() * NOISE
+            if codes is not None:
+                projection = torch.randn(codes.shape[1], base.shape[1], generator=generator)
+                offset += torch.from_numpy(codes).float() @ projection * base.std() * PLACE
+            weight[new_ids] = (base.mean(0) + offset.to(base.device)).to(weight.dtype)
 
 
 def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedModel | PeftModel:

@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from .errors import InputError
 
@@ -50,6 +50,25 @@ class Fusion(Section):
     strategy: Literal["learned", "mean", "last", "second_last"] = "learned"
     normalise: bool = True
     shared: bool = False  # one set of weights for the LLM and the mask decoder, or two
+
+
+class Coordinates(Section):
+    """How the representations `numerical` and `vocabulary` write regions as text (paper, section 4.4, Tables 4 and 7).
+
+    A bin's token stands for its centre, so that a coordinate is at most half a bin off. 16 vertices of form "points"
+    take VisionLLM's 16 tokens of Table 4, 32 are Table 7's.
+    """
+
+    target: Literal["box", "mask"] = "box"  # what is written of a region that has both; a mask is written as contours
+    form: Literal["points", "axes"] = "points"  # of `vocabulary`: one token a point (Kosmos-2), or one a coordinate
+    bins: int = Field(default=32, ge=2, le=1000)  # along each side
+    vertices: int = Field(default=16, ge=3, le=256)  # of a mask's contours together
+
+    @model_validator(mode="after")
+    def _few_tokens(self) -> Self:
+        if self.form == "points" and self.bins > 64:
+            raise ValueError(f"bins = {self.bins} of form 'points' add {self.bins**2} tokens; take 64 bins or 'axes'")
+        return self
 
 
 class Losses(Section):
@@ -107,6 +126,7 @@ class Profile(Section):
     llm: LLM
     fusion: Fusion = Fusion()
     representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
+    coordinates: Coordinates = Coordinates()
     signals: tuple[str, ...] = ("box", "mask", "depth")
     losses: Losses = Losses()
     data: Data = Data()

@@ -28,6 +28,7 @@ from .fusion import LayerFusion
 from .losses import language_loss, total_loss
 from .projector import Projector
 from .regions import Placement
+from .representations import get_representation
 from .signals import Signal, build_signals
 from .state_norm import StateNorm, header_states
 from .vision import VisionTower
@@ -119,9 +120,20 @@ class PerceptionGPT(nn.Module):
         return adapter_state(self.llm)
 
     def collate(self, samples: Sequence[Sample], features: LoadImages | None = None, **options: Any) -> Batch:
-        """`batch.collate` with this model's chat, signals and image size."""
+        """`batch.collate` with this model's chat, signals and image size.
+
+        Raises:
+            InputError: also where a dialogue is longer than the language model's positions, as with masks in numbers.
+        """
         signals = cast(Mapping[str, Signal], self.signals)
-        return collate(samples, self.chat, signals, self.tower.image_size, features, **options)
+        batch = collate(samples, self.chat, signals, self.tower.image_size, features, **options)
+        length, most = batch.input_ids.shape[1], base_model(self.llm).config.max_position_embeddings
+        if length > most:
+            raise InputError(
+                f"a dialogue of {length} tokens, but the language model was trained on {most} positions: lower "
+                "data.turns or coordinates.vertices"
+            )
+        return batch
 
     def placement(self, sample: Sample) -> Placement:
         """How a sample's image lies in the tower's square input."""
@@ -225,11 +237,13 @@ def build_model(
     """
     model, tokenizer = llm or load_llm(profile.llm.name)
     tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
-    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=profile.representation)
+    representation = get_representation(profile.representation, profile.coordinates, tower.image_size)
+    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=representation)
     if model.config.hidden_size <= EAGER_WIDTH:
         model.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(seed)
-    add_token_rows(model, chat.base_vocabulary, sorted(chat.special_ids.values()), generator)
+    new_ids = [chat.special_ids[token] for token in representation.tokens]
+    add_token_rows(model, chat.base_vocabulary, new_ids, generator, representation.place_codes())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)

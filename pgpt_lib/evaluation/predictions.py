@@ -29,7 +29,6 @@ IMAGES_AT_ONCE = 64  # images that go through the tower together, and whose ques
 MAX_TOKENS = {"caption": 64, "spot_caption": 96}
 MAX_TOKENS_SHORT = 24
 MAX_REGIONS = {"several": 8, "spot_caption": 8, "rec": 1, "res": 1, "none": 1, "reasoning": 1}
-TOKENS_OF_TEXT_REGION = 32
 LoadFeatures = Callable[[Sequence[str]], Tensor]  # keys of I images to the tower's hidden states [I, L, N, C]
 
 
@@ -40,6 +39,7 @@ class Prediction:
     sample: Sample
     text: str
     regions: tuple[Region, ...] = ()
+    parse_failures: int = 0  # regions that were written, but could not be read
 
     @property
     def truth(self) -> Turn:
@@ -54,7 +54,7 @@ class Prediction:
     @property
     def has_vis(self) -> bool:
         """Whether any region was given, well-formed or not."""
-        return bool(self.regions) or VIS in self.text
+        return bool(self.regions) or self.parse_failures > 0 or VIS in self.text
 
 
 def prompt_of(sample: Sample) -> Sample:
@@ -101,10 +101,13 @@ class TowerFeatures:
         return found
 
 
-def max_new_tokens(task: str, regions_as_text: bool) -> int:
-    """The cap on an answer's length, in tokens, the end token included."""
-    regions = MAX_REGIONS.get(task, 0) * TOKENS_OF_TEXT_REGION if regions_as_text else 0
-    return MAX_TOKENS.get(task, MAX_TOKENS_SHORT) + regions
+def max_new_tokens(task: str, region_tokens: int = 0) -> int:
+    """The cap on an answer's length, in tokens, the end token included.
+
+    Args:
+        region_tokens: what a region takes where regions are written as text.
+    """
+    return MAX_TOKENS.get(task, MAX_TOKENS_SHORT) + MAX_REGIONS.get(task, 0) * region_tokens
 
 
 def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
@@ -115,7 +118,7 @@ def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
     order = {image_id: i for i, image_id in enumerate(dict.fromkeys(s.image_id for s in samples))}
     groups: dict[tuple[int, int], list[int]] = {}
     for i, sample in enumerate(samples):
-        key = order[sample.image_id] // IMAGES_AT_ONCE, max_new_tokens(sample.task, regions_as_text=True)
+        key = order[sample.image_id] // IMAGES_AT_ONCE, max_new_tokens(sample.task, region_tokens=32)
         groups.setdefault(key, []).append(i)
     for key in sorted(groups):
         # Prompts of like length side by side, so that little is padded.
@@ -157,14 +160,17 @@ def predict(
     prompts = [prompt_of(sample) for sample in samples]
     answers: dict[int, Any] = {}
     model.eval()
-    regions_as_text = model.chat.vis_id is None
+    region_tokens = model.chat.region_tokens if model.chat.vis_id is None else 0
     for batch in batches(samples, batch_size):
-        cap = max_new_tokens(samples[batch[0]].task, regions_as_text)
+        cap = max_new_tokens(samples[batch[0]].task, region_tokens)
         given = generate(model, [prompts[i] for i in batch], features, max_new_tokens=cap)
         answers.update(zip(batch, given, strict=True))
         if on_progress is not None:
             on_progress(len(answers), len(samples))
-    return [Prediction(s, answers[i].text, tuple(answers[i].regions)) for i, s in enumerate(samples)]
+    return [
+        Prediction(s, answers[i].text, tuple(answers[i].regions), getattr(answers[i], "parse_failures", 0))
+        for i, s in enumerate(samples)
+    ]
 
 
 def record_of(prediction: Prediction) -> dict[str, Any]:
