@@ -212,3 +212,29 @@ def everything(root: Path) -> Path:
     for make in (coco, refcoco, grefcoco, flickr30k, visual_genome, llava, vqa):
         make(root)
     return root
+
+
+def karpathy(root: Path) -> None:
+    """COCO's 1 in train, 2 in restval, 3 and 4 in test; Flickr30k's first picture in train, another in test."""
+
+    def entry(number: int, split: str, name: str, *captions: str, **more: int) -> dict[str, Any]:
+        sentences = [
+            {"raw": raw, "tokens": raw.lower().split(), "imgid": 0, "sentid": i} for i, raw in enumerate(captions)
+        ]
+        return {"imgid": number, "split": split, "filename": name, "sentences": sentences, **more}
+
+    coco = [
+        entry(n, split, f"COCO_val2014_{n:012d}.jpg", *captions, cocoid=n)
+        for n, split, captions in (
+            (1, "train", ["A dog."]),
+            (2, "restval", ["A cat."]),
+            (3, "test", ["A man rides a red bike.", "A man on a bike in the street."]),
+            (4, "test", ["Two dogs play in the green grass.", "Some dogs run over a lawn."]),
+        )
+    ]
+    flickr = [
+        entry(0, "train", "1000092795.jpg", "Two young guys with shaggy hair."),
+        entry(1, "test", "1009434119.jpg", "A black and white dog runs in a grassy garden."),
+    ]
+    write(root / "karpathy" / "dataset_coco.json", {"dataset": "coco", "images": coco})
+    write(root / "karpathy" / "dataset_flickr30k.json", {"dataset": "flickr30k", "images": flickr})

@@ -3,7 +3,8 @@
 RefCOCO, RefCOCO+ and RefCOCOg, and gRefCOCO after them, are drawn from COCO's train2014, and each divides it in its own
 way: what one trains on, another tests on. COCO captions and instances, LLaVA, VQAv2 and OK-VQA use the same pictures,
 Visual Genome half of them under other names, and Flickr30k comes from the same site. So a picture is known by all of
-its names (`Reader.aliases`), and one that any val or test split holds is removed from every training source.
+its names (`Reader.aliases`), and one that any val or test split holds is removed from every training source. Where
+Karpathy's splits are there, their val and test pictures are kept out as well: they cut across Flickr30k's own splits.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import numpy as np
 
 from ..errors import InputError
 from .grefcoco import read_expressions
+from .karpathy import DATASETS, read_captioned
 from .pictures import coco_key
 from .reader import Reader
 from .refcoco import SPLIT_BY, RefCOCO, naming, read_json
@@ -40,6 +42,8 @@ class Removed:
 def protected_pictures(root: Path) -> frozenset[str]:
     """Every name of every picture that a val or test split under `root` holds: `coco/154`, `flickr/8119368305`.
 
+    These are the splits of RefCOCO, RefCOCO+ and RefCOCOg, and those of gRefCOCO and of Karpathy where they are there.
+
     Raises:
         InputError: one of RefCOCO, RefCOCO+ and RefCOCOg is missing: without its splits the guard would be blind.
     """
@@ -55,6 +59,11 @@ def protected_pictures(root: Path) -> frozenset[str]:
     if (root / "grefcoco").is_dir():
         held_out = [e.image_id for e in read_expressions(root / "grefcoco") if e.split != "train"]
         names |= {coco_key(number) for number in held_out}
+    for dataset in DATASETS:
+        if (root / "karpathy" / f"dataset_{dataset}.json").is_file():
+            held_out_captions = [e for e in read_captioned(root, dataset) if e.split in ("val", "test")]
+            names |= {entry.key for entry in held_out_captions}
+            names |= {f"flickr/{e.number}" for e in held_out_captions if dataset == "flickr30k"}
     return frozenset(names)
 
 
