@@ -11,10 +11,13 @@ import pytest
 from pycocoevalcap.cider.cider import Cider
 
 from pgpt_lib.cli import main
+from pgpt_lib.data.benchmarks import TABLES, open_benchmark
 from pgpt_lib.data.karpathy import Karpathy
 from pgpt_lib.data.leakage import protected_pictures
 from pgpt_lib.data.phrasings import held_out_phrasing
 from pgpt_lib.errors import InputError
+from pgpt_lib.evaluation.predictions import Prediction
+from pgpt_lib.evaluation.scores import TASKS, score
 from pgpt_lib.text_metrics import ptb_tokenize
 from pgpt_lib.word_scoring import score_answers, score_captions
 
@@ -146,3 +149,25 @@ def test_the_command(
         main(["score", "--predictions", str(tmp_path / "gone.json"), *where])
     out, err = capsys.readouterr()
     assert end.value.code == 2 and not out and "gone.json" in err
+
+
+@pytest.mark.parametrize("name", dict.fromkeys(name for names in TABLES.values() for name in names))
+def test_every_benchmark_of_the_tables_opens(tmp_path: Path, name: str) -> None:
+    """Those whose split the small data sets hold; of the others the message names the splits that are there."""
+    layouts.everything(tmp_path)
+    layouts.karpathy(tmp_path)
+    layouts.picture(tmp_path / "flickr30k" / "images" / "1009434119.jpg")
+    there = {"refcoco/val", "refcoco+/testA", "refcocog/test", *TABLES["table5"]}
+    if name not in there:
+        with pytest.raises(InputError, match="no split.*there are train"):
+            open_benchmark(name, tmp_path)
+        return
+    samples = open_benchmark(name, tmp_path).samples()
+    assert samples and all(sample.task in TASKS for sample in samples), "tasks that evaluations know"
+
+
+def test_answers_of_a_model_are_scored_by_the_benchmarks_rule(root: Path) -> None:
+    samples = open_benchmark("vqav2/val", root).samples()
+    found = score([Prediction(samples[0], "Dark red."), Prediction(samples[1], "two")])
+    assert found["vqa"][0] == pytest.approx((1 + 0.9) / 2)
+    assert set(found["questions"]) == {"all", "other", "number"}

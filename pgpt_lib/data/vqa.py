@@ -92,11 +92,11 @@ class VQA(Reader):
         return self.pictures.size(self.image_key(index))  # neither file says
 
     def task(self, index: int) -> str:
-        return "vqa"
+        return "question"
 
     def extra(self, index: int) -> dict[str, Any]:
         record = self._records[index]
-        return {"question_id": record.question_id, "answers": record.answers, "type": record.answer_type}
+        return {"question_id": record.question_id, "answers": record.answers, "type": record.answer_type or "other"}
 
     def turns(self, index: int, ask: Ask) -> tuple[Turn, ...]:
         record = self._records[index]
