@@ -59,6 +59,8 @@ class FlakyServer:
             content = content if self.requests[request.path] == 1 else content[::-1]
             tag = f'"{self.requests[request.path]}"'
         start = self._start(request, tag, len(content))
+        if start >= len(content):
+            return request.send_error(416)
         breaks = how == "dropplain" or (how in ("drop", "moved") and not request.headers.get("Range"))
         sent = content[start : start + (len(content) - start) // 2] if breaks else content[start:]
         self._send(request, sent, len(content) - start, tag, (start, len(content)) if start else None)

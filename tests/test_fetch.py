@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
+import random
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -31,7 +31,8 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-CONTENT = zipped({"a/one.json": b"[1]", "a/two.bin": os.urandom(3_000_000)})
+NOISE = random.Random(0).randbytes(3_000_000)
+CONTENT = zipped({"a/one.json": b"[1]", "a/two.bin": NOISE})
 SHA = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 BAD = ("drop", "dropplain", "liar", "wrong", "page", "gone", "plain", "moved")
 
@@ -86,6 +87,17 @@ def test_resuming_across_processes(server: FlakyServer, tmp_path: Path, monkeypa
     assert resumed(server)
 
 
+def test_a_process_killed_before_the_last_step(server: FlakyServer, tmp_path: Path) -> None:
+    """Everything has arrived, but not under its name: the server has nothing left to send and says 416."""
+    url, folder = f"{server.address}/ok/x.zip", tmp_path / "downloads"
+    folder.mkdir()
+    (folder / ".x.zip.part").write_bytes(CONTENT)
+    (folder / ".x.zip.part.json").write_text(json.dumps({"url": url, "tag": '"ok"'}))
+    (folder / ".fetch-dead").mkdir()
+    assert fetch(download(server, "ok"), tmp_path).read_bytes() == CONTENT
+    assert sorted(p.name for p in folder.iterdir()) == ["hashes.json", "x.zip"], "and nothing else is left"
+
+
 def test_a_file_that_changed_in_between_is_fetched_from_the_start(server: FlakyServer, tmp_path: Path) -> None:
     content = CONTENT[::-1]
     with pytest.raises(RunError):  # its other half never came of the first file
@@ -103,7 +115,7 @@ def test_nothing_half_written_survives(server: FlakyServer, tmp_path: Path, how:
     assert left(tmp_path) == [] and not list((tmp_path / "downloads").glob(".fetch-*"))
     said = str(problem.value)
     assert f"/{how}/x.zip" in said and str(tmp_path / "downloads" / "x.zip") in said
-    assert ("hash" in said) and ("404" in said) == (how == "gone")
+    assert ("hash" in said) and ("HTTP status 404" in said) == (how == "gone")
 
 
 def test_mirrors_are_tried_in_order(server: FlakyServer, tmp_path: Path) -> None:
@@ -161,7 +173,7 @@ def test_unpacking(tmp_path: Path, make) -> None:
 
 @pytest.mark.parametrize("make", [zipped, tarred])
 def test_a_damaged_archive_leaves_nothing(tmp_path: Path, make) -> None:
-    whole = bytearray(make({"a": os.urandom(50_000), "b": os.urandom(50_000)}))
+    whole = bytearray(make({"a": NOISE[:50_000], "b": NOISE[50_000:100_000]}))
     whole[70_000:70_020] = bytes(20)  # in the second file: the first would have come out well
     archive = tmp_path / "archive"
     archive.write_bytes(whole)
@@ -197,6 +209,9 @@ def test_laying_out_tries_one_way_after_the_other(server: FlakyServer, tmp_path:
     assert obtain("set", tmp_path, entries=entries(server, gone, lacking, plain))["way"] is None, "nothing to do"
     with pytest.raises(RunError, match=r"(?s)0: x\.zip could not be.*1: it lacked a/one\.json"):
         obtain("set", tmp_path / "another", entries=entries(server, gone, lacking))
+    two = [*gone, {"name": "y.zip", "urls": [f"{address}/gone/y.zip"], "unpack": "."}]
+    with pytest.raises(RunError, match=r"x\.zip could not be(?s:.*)It also needs, beside it: y\.zip"):
+        obtain("set", tmp_path / "another", entries=entries(server, two))
     with pytest.raises(InputError, match="unknown data set 'sets'; there are set"):
         obtain("sets", tmp_path, entries=entries(server, gone))
 

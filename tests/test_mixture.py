@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -120,6 +122,52 @@ def test_training_never_asks_in_the_held_out_phrasing(root: Path) -> None:
     asked = {sample.turns[0].text for step in range(4) for sample in stream.batch(step, 25)}
     assert held_out_phrasing("caption") not in asked
     assert not any(text.endswith(held_out_phrasing("vqa").removeprefix("{x} ")) for text in asked)
+
+
+def test_pictures_that_were_not_laid_out_are_named_at_the_start(tmp_path: Path) -> None:
+    layouts.everything(tmp_path)
+    shutil.rmtree(tmp_path / "flickr30k" / "images")
+    with pytest.raises(InputError, match="no picture 'flickr30k/1000092795'.*looked for flickr30k/images"):
+        MixtureStream(tmp_path, {"flickr30k": 1}, seed=0)
+
+
+def test_pictures_that_llava_took_from_visual_genome_have_their_coco_names(tmp_path: Path) -> None:
+    layouts.refcoco(tmp_path)
+    layouts.visual_genome(tmp_path)
+    talk = [{"from": "human", "value": "?"}, {"from": "gpt", "value": "!"}]
+    names = [
+        "vg/VG_100K_2/72.jpg",
+        "gqa/images/72.jpg",
+        "vg/VG_100K/71.jpg",
+        "gqa/images/71.jpg",
+        "ocr_vqa/images/72.jpg",
+    ]
+    entries = [{"id": str(i), "image": name, "conversations": talk} for i, name in enumerate(names)]
+    layouts.write(tmp_path / "llava" / "llava_instruct_150k.json", entries)
+    kept, removed = leakage.guard(open_source("llava", tmp_path), leakage.protected_pictures(tmp_path))
+    assert kept.tolist() == [2, 3, 4] and removed.pictures == 2, "72 is COCO's 5"
+    (tmp_path / "visual_genome" / "image_data.json").unlink()
+    with pytest.raises(InputError, match="only .*image_data.json tells"):
+        leakage.guard(open_source("llava", tmp_path), leakage.protected_pictures(tmp_path))
+
+
+def test_a_model_trains_on_every_source_and_is_scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = layouts.everything(tmp_path / "data")
+    from pgpt_lib.evaluation.checkpoint import evaluate_checkpoint
+    from pgpt_lib.training import train
+
+    monkeypatch.setenv("PGPT_CACHE", str(tmp_path / "cache"))
+    data = {"root": str(root), "sources": ALL, "turns": 3}
+    profile = load_profile("smoke", {"data": data, "training.batch_size": 16})
+    result = train(profile, tmp_path / "run", 0, steps=2, progress=False)
+    assert result.steps == 2 and all(math.isfinite(loss) for loss in result.losses.values())
+    assert result.losses["l1"] > 0 and result.losses["bce"] > 0, "regions with boxes and with masks came along"
+    layouts.karpathy(root)
+    for dataset, split, key in (("okvqa", "val", "vqa"), ("coco", "test", "caption"), ("grefcoco", "val", "acc@0.5")):
+        found = evaluate_checkpoint(result.checkpoint, "benchmark", dataset, split, root=root)
+        assert found[key] is not None and found["scenes"] > 0
+    with pytest.raises(InputError, match="unknown benchmark 'okvqa/train'"):
+        evaluate_checkpoint(result.checkpoint, "benchmark", "okvqa", "train", root=root)
 
 
 # ------------------------------------------------------------------------------------------------------- configuration

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import refer_layout as layout
+from flaky_server import FlakyServer
 from PIL import Image
 
+from pgpt_lib.data.datasets import obtain, table
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.data.refer_formats import from_mdetr, from_parquet, from_refcoco_m
 from pgpt_lib.errors import InputError
@@ -57,7 +61,7 @@ def parquet_files(root: Path, folder: Path, split_column: str = "split") -> list
             rows.append(
                 {
                     **{k: ref[k] for k in ("sent_ids", "file_name", "ann_id", "ref_id", "image_id", "category_id")},
-                    split_column: HUB[split] if split == "val" else split,
+                    split_column: HUB[split],
                     "sentences": ref["sentences"],
                     "raw_anns": json.dumps(entry),
                     "raw_image_info": json.dumps(images[ref["image_id"]]),
@@ -130,6 +134,49 @@ def test_mdetr_needs_the_masks_of_coco(original: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="finetune_refcoco_val.json: COCO's instances have no annotation 101"):
         from_mdetr(files, "refcoco", tmp_path / "data")
     assert not (tmp_path / "data" / "refcoco").exists()
+
+
+def served(server: FlakyServer, **files: bytes) -> dict[str, Any]:
+    """The real table's entry of RefCOCO, every address turned to the local server, which has only `files`."""
+    entry = json.loads(json.dumps(table()["refcoco"]))
+    for way in entry["ways"]:
+        for file in way["files"]:
+            file["urls"] = [f"{server.address}/ok/{file['name']}"]
+    server.files.update(files)
+    return {"refcoco": entry}
+
+
+@pytest.fixture
+def server() -> Iterator[FlakyServer]:
+    running = FlakyServer()
+    yield running
+    running.close()
+
+
+def test_where_the_archive_is_gone_the_parquet_serves(original: Path, tmp_path: Path, server: FlakyServer) -> None:
+    files = parquet_files(original, tmp_path / "files")
+    names = [f["name"] for f in table()["refcoco"]["ways"][1]["files"]]
+    of_split = {
+        path.name.split("-")[0]: path.read_bytes() for path in files
+    }  # the tiny one has neither train nor testB
+    held = {name: of_split.get(name.split("-")[1], of_split["test"]) for name in names}
+    done = obtain("refcoco", tmp_path / "data", entries=served(server, **held))
+    assert done["way"] == "parquet" and said(tmp_path / "data", "val") == said(original, "val")
+
+
+def test_where_both_are_gone_the_mdetr_archive_serves(original: Path, tmp_path: Path, server: FlakyServer) -> None:
+    root = tmp_path / "data"
+    (root / "coco" / "annotations").mkdir(parents=True)
+    (root / "coco" / "annotations" / "instances_train2014.json").write_text(json.dumps(content(original)[1]))
+    archive = tmp_path / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz") as out:
+        for path in mdetr_files(original, tmp_path / "files"):
+            out.add(path, f"OpenSource/{path.name}")
+        out.add(path, "OpenSource/finetune_refcocog_val.json")
+    entries = served(server, **{"mdetr_annotations.tar.gz": archive.read_bytes()})
+    done = obtain("refcoco", root, entries=entries)
+    assert done["way"] == "MDETR archive" and said(root, "testA") == said(original, "testA")
+    assert not list(root.rglob("*refcocog*")), "only what was asked for was unpacked"
 
 
 def test_bad_parquet_is_named(original: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _obtain(
             count = _lay_out(name, way, files, root, mirrors)
         except (RunError, InputError) as error:
             problems.append(f"{way['name']}: {error}")
-            logger.warning("%s: %s did not work: %s", name, way["name"], error)
+            logger.info("%s: %s did not work: %s", name, way["name"], error)
             continue
         missing = [place for place in entry["provides"] if not (root / place).exists()]
         if missing:
@@ -114,8 +114,15 @@ def _lay_out(
     name: str, way: Mapping[str, Any], files: Sequence[Mapping[str, Any]], root: Path, mirrors: Sequence[str]
 ) -> int:
     """Fetch all files of a way, then put them in place; how many files came of it."""
-    fetched = [(entry, fetch(Download.from_dict(entry), root, mirrors)) for entry in files]
-    count, sources = 0, []
+    fetched, count, sources = [], 0, []
+    for place, entry in enumerate(files):
+        try:
+            fetched.append((entry, fetch(Download.from_dict(entry), root, mirrors)))
+        except RunError as error:
+            others = [f["name"] for f in files[place + 1 :] if not (root / DOWNLOADS / f["name"]).exists()]
+            raise RunError(
+                f"{error}" + (f"\nIt also needs, beside it: {', '.join(others)}." if others else "")
+            ) from None
     for entry, path in fetched:
         if "unpack" in entry:
             wanted = entry.get("only")

@@ -72,8 +72,9 @@ class Resuming:
         if have:
             headers |= {"Range": f"bytes={have}-", "If-Range": state["tag"]}
         with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-            if response.status_code == 416:  # nothing is left to send, or the file shrank: begin anew
+            if response.status_code == 416:  # nothing is left to send, or the file shrank
                 self.discard()
+                raise requests.ConnectionError("what had arrived does not fit; begun anew")
             response.raise_for_status()
             goes_on = response.status_code == 206
             tag = response.headers.get("ETag") or response.headers.get("Last-Modified")

@@ -16,6 +16,7 @@ from .json_files import first_of, naming, records_of
 from .pictures import coco_key, coco_number
 from .reader import Ask, Reader, words
 from .sample import Turn
+from .visual_genome import read_pictures
 
 FILES = ("llava_instruct_150k.json", "llava_v1_5_mix665k.json", "chat.json", "blip_laion_cc_sbu_558k.json")
 _ROLES = {"human": "user", "gpt": "assistant"}
@@ -48,6 +49,7 @@ class LLaVA(Reader):
         path = first_of(self.root / "llava", [file] if file else FILES, "llava")
         self._records: list[tuple[str, str, tuple[Turn, ...]]] = []
         self.without_picture = 0
+        self._genome: dict[int, tuple[str, ...]] | None = None
         for number, entry in enumerate(records_of(path, None, ("conversations",))):
             if not entry.get("image"):
                 self.without_picture += 1
@@ -64,6 +66,21 @@ class LLaVA(Reader):
 
     def image_key(self, index: int) -> str:
         return self._records[index][1]
+
+    def aliases(self, index: int) -> tuple[str, ...]:
+        key = self.image_key(index)
+        number = _genome_number(key)
+        if number is None:
+            return (key,)
+        if self._genome is None:
+            path = self.root / "visual_genome" / "image_data.json"
+            if not path.is_file():
+                raise InputError(
+                    f"{key} is Visual Genome's, and only {path} tells which of its pictures are COCO's: "
+                    f"python -m pgpt_lib data visual_genome --root {self.root} --no-pictures"
+                )
+            self._genome = {number: names for number, (_, names) in read_pictures(path).items()}
+        return (key, *self._genome.get(number, ()))
 
     def size(self, index: int) -> tuple[int, int]:
         return self.pictures.size(self.image_key(index))  # the file does not say
@@ -84,6 +101,13 @@ def _key(image: str) -> str:
     if path.parts[:1] == ("vg",) and path.stem.isdigit():
         return f"visual_genome/{path.stem}"
     return f"llava/{image}"
+
+
+def _genome_number(key: str) -> int | None:
+    """Visual Genome's number of a picture that the later mixtures took from it, or from GQA, which is made of it."""
+    path = PurePosixPath(key)
+    of_genome = path.parts[0] == "visual_genome" or path.parts[:2] == ("llava", "gqa")
+    return int(path.stem) if of_genome and path.stem.isdigit() else None
 
 
 def _conversation(name: str, entries: list[dict]) -> tuple[Turn, ...]:

@@ -6,6 +6,7 @@ pictures before it repeats one. A step's batch is a function of the step alone.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -23,6 +24,7 @@ from .sample import Sample, Turn
 from .sources import open_source
 
 BLOCK = 1000  # dialogues in which the shares hold
+LOOKED_AT = 100  # pictures of each source whose files must be there at the start
 
 
 class Source:
@@ -49,6 +51,8 @@ class Source:
         self._parts = parts
         self.dialogues = int(parts.sum())
         self.image_keys = sorted(of_picture)
+        for key in self.image_keys[:: max(1, len(self.image_keys) // LOOKED_AT)]:
+            reader.pictures.path(key)  # a folder that was not laid out is named now, not hours later
         self._order = lru_cache(maxsize=2)(self._shuffled)
 
     def dialogue(self, number: int) -> Sample:
@@ -88,15 +92,15 @@ class MixtureStream:
             turns: at most so many records of a picture in a dialogue.
 
         Raises:
-            InputError: an unknown source, a share too small to count, a missing or damaged file.
+            InputError: an unknown source, a share too small to count, a missing or damaged file, or no pictures.
         """
         self.images, self.seed = Pictures(root), seed
         self.counts = shares(sources)
         protected = protected_pictures(Path(root))
         self.sources = {name: Source(open_source(name, root), protected, turns, seed) for name in sources}
         self.removed: dict[str, Removed] = {name: source.removed for name, source in self.sources.items()}
-        for line in lines(self.removed):
-            print(line, file=sys.stderr, flush=True)
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            print(*lines(self.removed), sep="\n", file=sys.stderr, flush=True)
         self._block = lru_cache(maxsize=4)(self._drawn_block)
 
     def image_ids(self) -> Sequence[str]:

@@ -23,6 +23,18 @@ from .sample import Turn
 Box = tuple[float, float, float, float]  # x, y, width, height in pixels
 
 
+def read_pictures(path: Path) -> dict[int, tuple[tuple[int, int], tuple[str, ...]]]:
+    """(height, width) and every known name of each picture, by Visual Genome's number."""
+    found = {}
+    for entry in records_of(path, None, ("image_id", "width", "height")):
+        number = int(entry["image_id"])
+        names = [f"visual_genome/{number}"]
+        names += [coco_key(entry["coco_id"])] if entry.get("coco_id") else []
+        names += [f"flickr/{int(entry['flickr_id'])}"] if entry.get("flickr_id") else []
+        found[number] = (int(entry["height"]), int(entry["width"])), tuple(names)
+    return found
+
+
 class VisualGenome(Reader):
     """Two records a region: find it by its phrase, and describe it. Masks are SAM's, where they were drawn."""
 
@@ -42,13 +54,7 @@ class VisualGenome(Reader):
             if not (folder / name).is_file():
                 raise InputError(f"no {folder / name}: python -m pgpt_lib data visual_genome --root {self.root}")
         self.masks = SamMasks(folder)
-        self._pictures: dict[int, tuple[tuple[int, int], tuple[str, ...]]] = {}
-        for entry in records_of(folder / "image_data.json", None, ("image_id", "width", "height")):
-            number = int(entry["image_id"])
-            names = [f"visual_genome/{number}"]
-            names += [coco_key(entry["coco_id"])] if entry.get("coco_id") else []
-            names += [f"flickr/{int(entry['flickr_id'])}"] if entry.get("flickr_id") else []
-            self._pictures[number] = (int(entry["height"]), int(entry["width"])), tuple(names)
+        self._pictures = read_pictures(folder / "image_data.json")
         self._phrases: list[str] = []
         self._ids, self._images, self._corners = array("q"), array("q"), array("d")  # 5.4 million: no objects
         path = folder / "region_descriptions.json"
