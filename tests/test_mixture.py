@@ -117,6 +117,13 @@ def test_a_source_gives_every_record_once_before_it_repeats_one(root: Path) -> N
     assert all(len(s.turns) == 2 for s in stream.batch(0, 60) if source_of(s) == "coco_captions")
 
 
+def test_a_phrase_is_not_asked_for_after_it_was_said(root: Path) -> None:
+    """Finding a region by its phrase and describing that region do not share a dialogue."""
+    stream = MixtureStream(root, {"visual_genome": 1}, seed=0)
+    assert {len(s.turns) for s in stream.batch(0, 20)} == {2}
+    assert {bool(s.turns[0].regions) for s in stream.batch(0, 20)} == {True, False}
+
+
 def test_training_never_asks_in_the_held_out_phrasing(root: Path) -> None:
     stream = MixtureStream(root, {"coco_captions": 1, "vqav2": 1}, seed=0)
     asked = {sample.turns[0].text for step in range(4) for sample in stream.batch(step, 25)}

@@ -40,17 +40,17 @@ class Source:
         kept, self.removed = guard(reader, protected)
         if not len(kept):
             raise InputError(f"source {reader.name}: no record is left of {self.removed.records} to train on")
-        of_picture: dict[str, list[int]] = {}
+        groups: dict[str, list[int]] = {}
         for index in kept.tolist():
-            of_picture.setdefault(reader.image_key(index), []).append(index)
-        self._groups = list(of_picture.values())
+            groups.setdefault(reader.pack_key(index), []).append(index)
+        self._groups = list(groups.values())
         limit = turns if reader.packs else 1
         parts = np.array([-(-len(group) // limit) for group in self._groups])
-        self._owner = np.repeat(np.arange(len(parts)), parts)  # dialogue to picture
+        self._owner = np.repeat(np.arange(len(parts)), parts)  # dialogue to group
         self._part = np.concatenate([np.arange(n) for n in parts])
         self._parts = parts
         self.dialogues = int(parts.sum())
-        self.image_keys = sorted(of_picture)
+        self.image_keys = sorted({reader.image_key(group[0]) for group in self._groups})
         for key in self.image_keys[:: max(1, len(self.image_keys) // LOOKED_AT)]:
             reader.pictures.path(key)  # a folder that was not laid out is named now, not hours later
         self._order = lru_cache(maxsize=2)(self._shuffled)

@@ -63,6 +63,10 @@ class Reader(ABC):
         """A record's own number or name in its data set."""
         return str(index)
 
+    def pack_key(self, index: int) -> str:
+        """Records of one key may share a dialogue; they are of one picture."""
+        return self.image_key(index)
+
     def extra(self, index: int) -> dict[str, Any]:
         """What scores and results need to know beside the dialogue."""
         return {}

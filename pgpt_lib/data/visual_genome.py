@@ -95,6 +95,9 @@ class VisualGenome(Reader):
     def task(self, index: int) -> str:
         return "region_caption" if index % 2 else "rec"
 
+    def pack_key(self, index: int) -> str:
+        return f"{self.image_key(index)} {self.task(index)}"  # a region's phrase must not stand in an earlier question
+
     def boxes(self, index: int) -> list[Box]:
         """The record's box, for `sam_labels`."""
         x, y, width, height = self._corners[4 * (index // 2) : 4 * (index // 2) + 4]
