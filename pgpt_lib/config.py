@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
@@ -83,15 +83,32 @@ class Losses(Section):
 
 
 class Data(Section):
-    """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture."""
+    """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture.
 
-    name: Literal["refshapes", "refer"] = "refshapes"
+    `sources` maps data sets (`data.sources.SOURCES`) to shares of the dialogues (paper, section 4.1); it is what
+    `name: mixture` means, and the name may then be left out.
+    """
+
+    name: Literal["refshapes", "refer", "mixture"] = "refshapes"
     level: Literal["smoke", "cpu", "gpu"] = "cpu"
-    root: str | None = None  # the REFER layout's folder, for name: refer
+    root: str | None = None  # the REFER layout's folder for name: refer, the folder of all data sets for a mixture
+    sources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     train_scenes: PositiveInt = 8000
     eval_scenes: PositiveInt = 500
     turns: PositiveInt = 6  # questions packed in one dialogue about an image
     tasks: Mapping[str, float] = Field(default_factory=lambda: {"rec": 1.0})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_mixtures(cls, settings: Any) -> Any:
+        """Sources without a name are a mixture; a name that contradicts them is an error."""
+        if isinstance(settings, Mapping):
+            name, sources = settings.get("name"), settings.get("sources")
+            if sources and name is None:
+                return {**settings, "name": "mixture"}
+            if bool(sources) != (name == "mixture"):
+                raise ValueError("data.sources belongs to data.name: mixture, and a mixture needs sources")
+        return settings
 
 
 class Training(Section):

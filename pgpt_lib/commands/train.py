@@ -19,13 +19,13 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Length of the schedule; by default the profile's.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; by default the profile's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last usable checkpoint there.")] = False,
-    root: Annotated[Path | None, typer.Option(help="Folder of a data set in the REFER layout.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data that the profile names.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train a profile's model; the last step is always saved, also when the run is interrupted."""
     settings = load_profile(profile)
     if root is not None:
-        if settings.data.name != "refer":
+        if settings.data.name not in ("refer", "mixture"):
             raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
         settings = load_profile(profile, {"data.root": str(root)})
     with results(json) as emit:
