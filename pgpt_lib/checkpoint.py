@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from .adapters import adapter_state
 from .checkpoint_files import COMPLETE, State, checkpoint_hash, find_checkpoint, list_checkpoints, read_state
 from .errors import InputError, RunError
+from .processes import best_device
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -173,7 +174,7 @@ def load_optimizer(path: Path, model: PerceptionGPT, optimizer: torch.optim.Opti
 
 
 def load_checkpoint(path: Path | str) -> tuple[PerceptionGPT, State]:
-    """The trained model of a checkpoint, in evaluation mode, and its state.
+    """The trained model of a checkpoint, in evaluation mode on the best device here, and its state.
 
     Args:
         path: as for `find_checkpoint`.
@@ -186,7 +187,7 @@ def load_checkpoint(path: Path | str) -> tuple[PerceptionGPT, State]:
     step, state = find_checkpoint(Path(path))
     model = build_model(state.profile, state.seed)
     load_weights(step, model)
-    return model.eval(), state
+    return model.eval().to(best_device()), state
 
 
 def _outside_llm(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

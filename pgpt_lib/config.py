@@ -30,6 +30,7 @@ class Vision(Section):
     name: str
     image_size: PositiveInt
     precision: Literal["fp32", "bf16"] = "fp32"  # of the tower's matrix products
+    cache: bool = True  # encode each image once, on disk; else run the tower in every step
 
 
 class LLM(Section):
@@ -41,6 +42,8 @@ class LLM(Section):
     lora_alpha: PositiveInt = 64
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    token_rows: Literal["new", "all"] = "new"  # rows of the embedding and the head that are tuned beside LoRA
+    precision: Literal["fp32", "bf16"] = "fp32"  # in which frozen weights are stored; trained ones are always fp32
     standardise: bool = False  # take off what all states behind an answer's header have in common, before decoding
 
 
@@ -66,9 +69,10 @@ class Losses(Section):
 class Data(Section):
     """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture."""
 
-    name: Literal["refshapes", "refer"] = "refshapes"
+    name: Literal["refshapes", "refer", "mixture"] = "refshapes"
     level: Literal["smoke", "cpu", "gpu"] = "cpu"
-    root: str | None = None  # the REFER layout's folder, for name: refer
+    root: str | None = None  # for name: refer the layout's folder; for name: mixture that of one folder a source
+    sources: Mapping[str, float] = Field(default_factory=dict)  # for name: mixture, each data set's share
     train_scenes: PositiveInt = 8000
     eval_scenes: PositiveInt = 500
     turns: PositiveInt = 6  # questions packed in one dialogue about an image
@@ -88,6 +92,7 @@ class Training(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: PositiveInt = 200
     log_every: PositiveInt = 20
+    checkpointing: bool = False  # compute the language model's activations again instead of keeping them
     input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often an input region lacks its box or mask
 
 
@@ -106,8 +111,12 @@ class Profile(Section):
     vision: Vision
     llm: LLM
     fusion: Fusion = Fusion()
+    projector: Literal["mlp", "linear"] = "mlp"
     representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
     signals: tuple[str, ...] = ("box", "mask", "depth")
+    signal_widths: Mapping[str, PositiveInt] = Field(
+        default_factory=dict
+    )  # of a signal's networks; else its own choice
     losses: Losses = Losses()
     data: Data = Data()
     training: Training

@@ -26,6 +26,7 @@ from .data.sample import Sample
 from .errors import InputError
 from .fusion import LayerFusion
 from .losses import language_loss, total_loss
+from .processes import best_device
 from .projector import Projector
 from .regions import Placement
 from .signals import Signal, build_signals
@@ -78,11 +79,13 @@ class PerceptionGPT(nn.Module):
         width, channels = llm.config.hidden_size, tower.hidden_size
         self.tower = tower
         self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
+        if profile.training.checkpointing:
+            base_model(self.llm).activation_checkpointing_enable({"use_reentrant": False})
         self.fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
-        self.projector = Projector(channels, width, tower.num_tokens)
+        self.projector = Projector(channels, width, tower.num_tokens, profile.projector)
         self.state_norm = StateNorm(width) if profile.llm.standardise else nn.Identity()
         names = profile.signals if chat.vis_id is not None else ()
-        self.signals = build_signals(names, width, channels, tower.grid)
+        self.signals = build_signals(names, width, channels, tower.grid, profile.signal_widths)
         for name, signal in self.signals.items():
             if name not in self.input_signals:
                 cast(nn.Module, signal.encoder).requires_grad_(False)  # nothing reads it, so nothing would train it
@@ -223,7 +226,7 @@ def build_model(
     Raises:
         InputError: a backbone is not to be had, a special token is not one id, or aligned weights do not fit.
     """
-    model, tokenizer = llm or load_llm(profile.llm.name)
+    model, tokenizer = llm or load_llm(profile.llm.name, profile.llm.precision)
     tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
     chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=profile.representation)
     if model.config.hidden_size <= EAGER_WIDTH:
@@ -235,6 +238,7 @@ def build_model(
         built = PerceptionGPT(profile, model, chat, tower)
     load_aligned(built)
     if isinstance(built.state_norm, StateNorm):
+        built.to(best_device())
         built.state_norm.calibrate(header_states(built))
     return built
 

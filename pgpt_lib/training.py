@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,7 +242,10 @@ def _batches(
 
 
 def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> MakeBatch:
-    """Collates a model's batches from features on disk: the tower is frozen, so it sees each image once, beforehand."""
+    """Collates a model's batches from features on disk: the tower is frozen, so it sees each image once, beforehand.
+
+    With `vision.cache` off, where the features of all images fit no disk, batches hold pixels for the tower to see.
+    """
     from .backbones import cache_dir
     from .feature_cache import FeatureCache
 
@@ -252,6 +255,11 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
         image = stream.images.load_image(image_id)
         return Placement(image.shape[0], image.shape[1], size).image(image)
 
+    def pixels(image_ids: Sequence[str]) -> torch.Tensor:
+        return model.tower.preprocess([load_square(image_id) for image_id in image_ids]).cpu()
+
+    if not model.profile.vision.cache:
+        return lambda samples, draw: model.collate(samples, pixel_values=pixels, input_dropout=dropout, generator=draw)
     cache = FeatureCache(model.tower, cache_dir() / "features")
     cache.features(stream.image_ids(), load_square, progress)
     return lambda samples, draw: model.collate(samples, cache.rows, input_dropout=dropout, generator=draw)
