@@ -46,12 +46,14 @@ class Output:
         losses: each term, unweighted, a mean over its targets; "language" and the signals' terms.
         counts: the number of supervised "tokens", of decoded "regions".
         states: [R, H], fp32, the state that each answer's `<vis>` is decoded from, in the batch's order.
+        emitted: [R], bool, whether the model, its true past given, would emit that `<vis>`.
     """
 
     loss: Tensor
     losses: dict[str, Tensor]
     counts: dict[str, int]
     states: Tensor
+    emitted: Tensor
 
 
 def locate_positions(positions: Positions) -> Positions:
@@ -86,6 +88,7 @@ class PerceptionGPT(nn.Module):
         self.state_norm = StateNorm(width) if profile.llm.standardise else nn.Identity()
         names = profile.signals if chat.vis_id is not None else ()
         self.signals = build_signals(names, width, channels, tower.grid, profile.signal_widths)
+        self._no_split_modules = list(base_model(self.llm)._no_split_modules or ())  # the blocks, each sharded alone
         for name, signal in self.signals.items():
             if name not in self.input_signals:
                 cast(nn.Module, signal.encoder).requires_grad_(False)  # nothing reads it, so nothing would train it
@@ -186,7 +189,8 @@ class PerceptionGPT(nn.Module):
         states = hidden[rows, locate_positions(batch.vis_position[batch.vis_is_answer])].float()
         losses |= self._signal_losses(batch, states, features, batch.image_index[rows])
         counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
-        return Output(total_loss(losses, self.profile.losses.model_dump()), losses, counts, states)
+        total = total_loss(losses, self.profile.losses.model_dump())
+        return Output(total, losses, counts, states, self.emission(states, table_out))
 
     def _signal_losses(self, batch: Batch, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
         """Equations 3 to 5 for the answers' regions; each term is a differentiable zero where it has no target."""
@@ -200,9 +204,9 @@ class PerceptionGPT(nn.Module):
         return losses
 
     @torch.no_grad()
-    def emission(self, batch: Batch, output: Output) -> Tensor:
-        """For each answer's `<vis>` whether the model, its true past given, would emit it: bool [R]."""
-        predicted = self.logits(output.states.detach(), self.embedding_tables()[1]).argmax(-1)
+    def emission(self, states: Tensor, table: Tensor) -> Tensor:
+        """For states [R, H] that answers' `<vis>` are decoded from, whether the model would emit it there: bool [R]."""
+        predicted = self.logits(states.detach(), table).argmax(-1)
         return torch.eq(predicted, -1 if self.chat.vis_id is None else self.chat.vis_id)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import torch
+import torch.distributed.tensor
 
 from .errors import RunError
 
@@ -23,10 +25,17 @@ def best_device() -> torch.device:
 
 def join_processes() -> None:
     """Meet the other processes that a launcher started beside this one; without a launcher nothing happens."""
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1:
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not torch.distributed.is_initialized():
         from accelerate import PartialState
 
         PartialState(cpu=not torch.accelerator.is_available())
+        atexit.register(_part)
+
+
+def _part() -> None:
+    """Take leave in order: a process that ends with its connections open may be aborted on the way out."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def place() -> tuple[int, int]:
@@ -34,6 +43,21 @@ def place() -> tuple[int, int]:
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return 0, 1
     return torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor in full. One that FSDP has divided over processes is put together, which all of them must ask for."""
+    if torch.distributed.is_available() and isinstance(tensor, torch.distributed.tensor.DTensor):
+        return tensor.full_tensor()
+    return tensor
+
+
+def divided_as(tensor: torch.Tensor, pattern: torch.Tensor) -> torch.Tensor:
+    """A full tensor divided over processes as `pattern` is, or on the device of `pattern` where that is not divided."""
+    tensor = tensor.to(pattern.device)
+    if torch.distributed.is_available() and isinstance(pattern, torch.distributed.tensor.DTensor):
+        return torch.distributed.tensor.distribute_tensor(tensor, pattern.device_mesh, pattern.placements)
+    return tensor
 
 
 def own_share(keys: Sequence[str]) -> list[int]:

@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator, DistributedType, PartialState
 
 from .batch import Batch
 from .checkpoint import load_optimizer, load_weights, save_checkpoint
 from .checkpoint_files import State, find_checkpoint, library_versions, list_checkpoints, set_aside
 from .config import Profile, Training
 from .data.sample import Sample, Stream
-from .diagnosis import MakeBatch, no_emission, non_finite
+from .diagnosis import MakeBatch, is_lost_peer, lost_peer, no_emission, non_finite
 from .errors import InputError, RunError
 from .interrupts import StopSignals
 from .optimisation import NonFiniteError, build_optimizer, learning_rate, optimiser_step, set_learning_rate, step_seed
 from .placement import Placement
+from .processes import best_device, join_processes
 from .train_log import Progress, TrainLog, Window
 
 if TYPE_CHECKING:  # the loop itself needs no transformers
@@ -88,6 +89,7 @@ def train(
 
     profile = with_settings(profile, steps=steps, save_every=save_every)
     out = Path(out_dir)
+    join_processes()
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
         start = starting_point(out, profile, seed, resume)
     if start and start[1].step == profile.training.steps:
@@ -189,7 +191,14 @@ def fit(
             try:
                 figures = optimiser_step(accelerator, wrapped, stepper, parts, profile)
             except NonFiniteError as error:
+                if accelerator.distributed_type == DistributedType.FSDP:  # no process can try a sample by itself
+                    named = ", ".join(sample.sample_id for sample in samples)
+                    raise RunError(f"step {step + 1}: {error}; samples of this process: {named}") from None
                 raise RunError(non_finite(model, make_batch, samples, step, str(error))) from None
+            except RuntimeError as error:
+                if accelerator.num_processes > 1 and is_lost_peer(error):
+                    raise RunError(lost_peer(step, error, checkpoint if checkpoint != out else None)) from error
+                raise
             window.add(figures, samples)
             done, seconds = step + 1, before + time.monotonic() - began
             if done == check and figures.regions and not figures.emitted and accelerator.is_main_process:
@@ -207,9 +216,9 @@ def fit(
             stopping = accelerator.check_trigger()  # in all processes, if in one
             if done % settings.save_every == 0 or done == settings.steps or stopping:
                 checkpoint = out / "checkpoint" / f"step_{done}"
-                if accelerator.is_main_process:
-                    epoch = done * settings.batch_size // profile.data.train_scenes
-                    save_checkpoint(checkpoint.parent, model, optimizer, State(profile, seed, done, epoch, seconds))
+                epoch = done * settings.batch_size // profile.data.train_scenes
+                state, writes = State(profile, seed, done, epoch, seconds), accelerator.is_main_process
+                save_checkpoint(checkpoint.parent, model, optimizer, state, write=writes)
                 accelerator.wait_for_everyone()
             if stopping and done < settings.steps:
                 stop.leave(f"stopped after step {done}, saved in {checkpoint}: --resume goes on from there")
@@ -225,7 +234,7 @@ def _batches(
     def prepare(step: int) -> tuple[list[Sample], list[Batch]]:
         samples = stream.batch(step, settings.batch_size)[accelerator.process_index :: accelerator.num_processes]
         size = -(-len(samples) // settings.accumulation)
-        draw = torch.Generator().manual_seed(step_seed(seed, step, f"batch/{accelerator.process_index}"))
+        draw = torch.Generator().manual_seed(step_seed(seed, step, "batch"))  # the same in all processes
         return samples, [make_batch(samples[i : i + size], draw) for i in range(0, len(samples), size)]
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
@@ -249,6 +258,7 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     from .backbones import cache_dir
     from .feature_cache import FeatureCache
 
+    model.tower.to(best_device())
     size, dropout = model.tower.image_size, model.profile.training.input_dropout
 
     def load_square(image_id: str) -> np.ndarray:
