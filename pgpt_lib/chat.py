@@ -96,13 +96,7 @@ TEMPLATES = {
 }
 
 # A token that only this family's vocabulary has, the more particular ones first.
-MARKS = {
-    "nano": "<assistant>",
-    "chatml": "<|im_end|>",
-    "llama3": "<|eot_id|>",
-    "mistral": "[INST]",
-    "vicuna": "</s>",
-}
+MARKS = {"nano": "<assistant>", "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "mistral": "[INST]", "vicuna": "</s>"}
 
 
 def template_for(tokenizer: Tokenizer) -> ChatTemplate:

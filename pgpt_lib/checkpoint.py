@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from .adapters import adapter_state
 from .checkpoint_files import COMPLETE, State, checkpoint_hash, find_checkpoint, list_checkpoints, read_state
 from .errors import InputError, RunError
-from .processes import best_device, divided_as, whole
+from .moments import moments_of, set_moment
+from .processes import best_device, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -79,7 +80,7 @@ def save_checkpoint(
     adapter = {name: whole(value) for name, value in adapter_state(model.llm).items()}
     outside = {name: whole(value) for name, value in _outside_llm(parameters).items()}
     moments = {
-        f"{name}.{key}": whole(value) for name, p in parameters.items() for key, value in optimizer.state[p].items()
+        f"{name}.{key}": value for name, p in parameters.items() for key, value in moments_of(optimizer, p).items()
     }
     if not write:
         return target
@@ -180,8 +181,7 @@ def load_optimizer(path: Path, model: PerceptionGPT, optimizer: torch.optim.Opti
         name, _, moment = key.rpartition(".")
         if name not in parameters:
             raise InputError(f"{path / 'optimizer.safetensors'}: {name} is not a trained parameter of this model")
-        parameter = parameters[name]
-        optimizer.state[parameter][moment] = divided_as(value, parameter) if value.dim() else value.to(parameter.device)
+        set_moment(optimizer, parameters[name], moment, value)
 
 
 def load_checkpoint(path: Path | str) -> tuple[PerceptionGPT, State]:

@@ -165,6 +165,8 @@ def fit(
     first, before = (start[1].step, start[1].seconds) if start else (0, 0.0)
     # Precision is set by autocast, step by step: accelerate would fix it for the whole process.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and settings.accumulation > 1:
+        raise InputError(f"training.accumulation is {settings.accumulation}; DeepSpeed's ZeRO-2 takes 1, or use FSDP")
     parameters = model.trainable_parameters()
     if start:
         load_weights(start[0], model)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed.tensor
-from accelerate import Accelerator, DistributedType, FullyShardedDataParallelPlugin, PartialState
+from accelerate import Accelerator, DeepSpeedPlugin, DistributedType, FullyShardedDataParallelPlugin, PartialState
 from conftest import LEFT, RIGHT, TinyTower, dialogue, make_llm
 from test_chat import byte_level
 
@@ -70,29 +70,46 @@ def tiny_model(steps: int) -> PerceptionGPT:
     return build_model(profile, SEED, (make_llm(len(tokenizer)), tokenizer), TinyTower())  # type: ignore[arg-type]
 
 
-def divide_on_cpu() -> None:
-    """Have accelerate take its FSDP path on the CPU too, with the plugin that the environment describes.
+def divide_on_cpu(config: str) -> None:
+    """Have the training take accelerate's FSDP or DeepSpeed path on the CPU too.
 
-    By itself it does so on accelerators only, though torch's `fully_shard` works on both.
+    By itself accelerate does so on accelerators only, though torch's `fully_shard` and DeepSpeed work on both.
     """
-    state = Accelerator(cpu=True, mixed_precision="no").state
-    state.fsdp_plugin = FullyShardedDataParallelPlugin()
-    state.distributed_type = PartialState().distributed_type = DistributedType.FSDP
+    if config:
+        import deepspeed
+
+        settings = json.loads(Path(config).read_text())
+        settings["zero_optimization"]["overlap_comm"] = False  # there are no streams to overlap
+        deepspeed.init_distributed(dist_backend="gloo", auto_mpi_discovery=False)
+        plugin = DeepSpeedPlugin(hf_ds_config=settings)
+        accelerator = Accelerator(cpu=True, mixed_precision="no", deepspeed_plugin=plugin)
+        accelerator.state.deepspeed_plugins = {"default": plugin}
+        plugin.select(_from_accelerator_state=True)
+        kind = DistributedType.DEEPSPEED
+    else:
+        accelerator = Accelerator(cpu=True, mixed_precision="no")
+        accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
+        kind = DistributedType.FSDP
+    accelerator.state.distributed_type = PartialState().distributed_type = kind
+    training.Accelerator = lambda **_: accelerator
 
 
 def note(out: Path, model: PerceptionGPT) -> None:
     """Leave a word about this process: its place, and how many of the model's parameters it holds in part."""
     rank, count = place()
-    divided = sum(isinstance(p, torch.distributed.tensor.DTensor) for p in model.parameters())
+    divided = sum(
+        isinstance(p, torch.distributed.tensor.DTensor) or hasattr(p, "_hp_mapping") for p in model.parameters()
+    )
     out.mkdir(parents=True, exist_ok=True)
     (out / f"process-{rank}.json").write_text(json.dumps({"processes": count, "divided": divided}))
 
 
-def train(out: Path, steps: int, resume: bool, die: str | None) -> None:
+def train(out: Path, steps: int, resume: bool = False, die: str | None = None) -> None:
     model = tiny_model(steps)
     join_processes()
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
-        divide_on_cpu()
+    zero = os.environ.get("PGPT_TEST_ZERO", "")
+    if zero or os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        divide_on_cpu(zero)
     if die:
         rank, at = map(int, die.split(":"))
         schedule = training.learning_rate

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pgpt_lib.cli import main
-from pgpt_lib.config import load_profile, profile_names
+from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.estimate.counting import count, shape_on_meta
 from pgpt_lib.estimate.plan import estimate, memory_of
@@ -101,8 +101,8 @@ def test_sharing_takes_memory_off_a_card() -> None:
     assert fsdp["total"] < zero2["total"] < ddp["total"]
 
 
-@pytest.mark.parametrize("profile", profile_names())
-def test_every_profile_can_be_estimated(profile: str) -> None:
+@pytest.mark.parametrize("profile", ["smoke", "photos", "paper-7b-code"])
+def test_small_and_large_profiles_can_be_estimated(profile: str) -> None:
     found = estimate(load_profile(profile), "rtx3090", 1)
     assert found["memory"]["total"] > 0 and found["time"]["hours"] > 0
     assert found["compare"] == {"table6": [27_000_000, 33_000_000], "released_code": [315_000_000, 328_000_000]}

@@ -7,7 +7,7 @@ device the model takes no memory, so 13 billion parameters are counted on any ma
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from types import SimpleNamespace
@@ -24,9 +24,10 @@ from ..model import EAGER_WIDTH, PerceptionGPT
 from ..nano_vit import NanoViT, NanoViTConfig
 from ..representations import get_representation
 
-FRAME = 40  # tokens of a dialogue's start and roles: Vicuna's opening is 36
-TURN = 24  # tokens of a question about a region with its answer: a phrasing of about 12, an expression of 4, and marks
-ANSWER = 4  # supervised tokens of such a turn: `<p>`-less `<vis>`, its end, and a word or two
+# Assumed where nothing else is asked for (`--text-tokens`), in tokens:
+FRAME = 40  # of a dialogue's opening, which for Vicuna is two sentences
+TURN = 24  # of a question about a region with its answer: a phrasing, an expression, roles, and marks
+ANSWER = 4  # of such a turn's answer, supervised: `<vis>`, a word or two, the end
 
 
 def architecture(name: str) -> dict[str, Any]:
@@ -91,8 +92,8 @@ class ChatShape(SimpleNamespace):
 class Shape:
     """A profile's model without weights.
 
-    `llm_parameters` are the language model's before any adapter; `steps` of dialogues each hold `image_tokens` and
-    `text_tokens`, of which `answer_tokens` are supervised, and `regions`.
+    `llm_parameters` are the language model's before any adapter, `layers` its blocks. A dialogue holds `image_tokens`
+    and `text_tokens`, of which `answer_tokens` are supervised, and `regions`.
     """
 
     profile: Profile
@@ -102,7 +103,7 @@ class Shape:
     text_tokens: int
     answer_tokens: int
     regions: int
-    layers: int = field(default=0)
+    layers: int
 
     @property
     def tokens(self) -> int:
