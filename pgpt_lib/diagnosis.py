@@ -54,20 +54,18 @@ def is_lost_peer(error: RuntimeError) -> bool:
     return isinstance(error, torch.distributed.DistError) or any(word in str(error).lower() for word in words)
 
 
-def lost_peer(step: int, error: RuntimeError, checkpoint: Path | None) -> str:
+def lost_peer(error: RuntimeError, checkpoint: Path | None) -> str:
     """A message for the processes that are left when one of several has ended.
 
     Args:
-        step: counted from 0.
         error: what the communication library says.
         checkpoint: the last one, if any.
     """
     first = str(error).strip().splitlines()[0]
     where = f"from {checkpoint}" if checkpoint else "from the start, for nothing was saved yet"
     return (
-        f"step {step + 1}: another process of this training has ended or cannot be reached ({first}). All processes "
-        f"stop; the one that ended first says why. The same command with --resume goes on {where}, also with another "
-        "number of processes"
+        f"another process of this training has ended or cannot be reached ({first}). All processes stop; the one that "
+        f"ended first says why. The same command with --resume goes on {where}, also with another number of processes"
     )
 
 

@@ -182,10 +182,10 @@ def fit(
     bar = Progress(settings.steps, first, progress and accelerator.is_main_process)
     checkpoint = start[0] if start else out
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    began, window = time.monotonic(), Window()
+    began, window = time.monotonic(), Window(accelerator.num_processes)
     check = min(settings.steps, max(round(EMISSION_CHECK[0] * settings.steps), EMISSION_CHECK[1]))
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
-    with torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
+    with _lost_peers(accelerator, out), torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
         for step, (samples, parts) in enumerate(batches, start=first):
             torch.manual_seed(step_seed(seed, step, f"model/{accelerator.process_index}"))
             rate = learning_rate(step, settings.steps, settings.lr, settings.warmup)
@@ -197,10 +197,6 @@ def fit(
                     named = ", ".join(sample.sample_id for sample in samples)
                     raise RunError(f"step {step + 1}: {error}; samples of this process: {named}") from None
                 raise RunError(non_finite(model, make_batch, samples, step, str(error))) from None
-            except RuntimeError as error:
-                if accelerator.num_processes > 1 and is_lost_peer(error):
-                    raise RunError(lost_peer(step, error, checkpoint if checkpoint != out else None)) from error
-                raise
             window.add(figures, samples)
             done, seconds = step + 1, before + time.monotonic() - began
             if done == check and figures.regions and not figures.emitted and accelerator.is_main_process:
@@ -225,6 +221,18 @@ def fit(
             if stopping and done < settings.steps:
                 stop.leave(f"stopped after step {done}, saved in {checkpoint}: --resume goes on from there")
     return _result(checkpoint, log, first)
+
+
+@contextmanager
+def _lost_peers(accelerator: Accelerator, out: Path) -> Iterator[None]:
+    """Say what to do when another process is gone, whatever this one was waiting for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RunError) or accelerator.num_processes == 1 or not is_lost_peer(error):
+            raise
+        held = list_checkpoints(out / "checkpoint")
+        raise RunError(lost_peer(error, held[-1][1] if held else None)) from error
 
 
 @contextmanager
