@@ -30,7 +30,6 @@ class Vision(Section):
     name: str
     image_size: PositiveInt
     precision: Literal["fp32", "bf16"] = "fp32"  # of the tower's matrix products
-    cache: bool = True  # encode each image once, on disk; else run the tower in every step
 
 
 class LLM(Section):
@@ -92,6 +91,7 @@ class Training(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: PositiveInt = 200
     log_every: PositiveInt = 20
+    cache_features: bool = True  # encode each image once, on disk; else run the tower in every step
     checkpointing: bool = False  # compute the language model's activations again instead of keeping them
     input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often an input region lacks its box or mask
 

@@ -263,7 +263,7 @@ def _batches(
 def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> MakeBatch:
     """Collates a model's batches from features on disk: the tower is frozen, so it sees each image once, beforehand.
 
-    With `vision.cache` off, where the features of all images fit no disk, batches hold pixels for the tower to see.
+    With `training.cache_features` off (the features of all images may fit no disk) batches hold pixels for the tower.
     """
     from .backbones import cache_dir
     from .feature_cache import FeatureCache
@@ -278,7 +278,7 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     def pixels(image_ids: Sequence[str]) -> torch.Tensor:
         return model.tower.preprocess([load_square(image_id) for image_id in image_ids]).cpu()
 
-    if not model.profile.vision.cache:
+    if not model.profile.training.cache_features:
         return lambda samples, draw: model.collate(samples, pixel_values=pixels, input_dropout=dropout, generator=draw)
     cache = FeatureCache(model.tower, cache_dir() / "features")
     cache.features(stream.image_ids(), load_square, progress)

@@ -106,7 +106,7 @@ def test_small_and_large_profiles_can_be_estimated(profile: str) -> None:
     found = estimate(load_profile(profile), "rtx3090", 1)
     assert found["memory"]["total"] > 0 and found["time"]["hours"] > 0
     assert found["compare"] == {"table6": [27_000_000, 33_000_000], "released_code": [315_000_000, 328_000_000]}
-    assert (found["disk"]["features"] > 0) == load_profile(profile).vision.cache
+    assert (found["disk"]["features"] > 0) == load_profile(profile).training.cache_features
 
 
 @pytest.mark.parametrize("options, named", [(["--gpu", "a1000"], "a1000"), (["--gpus", "0"], "gpus is 0")])

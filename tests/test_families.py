@@ -22,6 +22,7 @@ from pgpt_lib.errors import InputError
 from pgpt_lib.generation import generate
 from pgpt_lib.model import PerceptionGPT, build_model
 from pgpt_lib.optimisation import build_optimizer
+from pgpt_lib.training import train
 
 SIZES = {
     "hidden_size": 32,
@@ -147,6 +148,18 @@ def test_checkpointing_changes_no_gradient(tmp_path: Path) -> None:
         gradients.append({name: p.grad for name, p in model.trainable_parameters().items()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, msg=name)
+
+
+def test_pixels_in_place_of_cached_features_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPT_CACHE", str(tmp_path / "cache"))
+    few = {"data.train_scenes": 4, "training.batch_size": 2, "training.precision": "fp32"}
+    kept, live = (
+        train(load_profile("smoke", {**few, "training.cache_features": on}), tmp_path / str(on), 0, 2, progress=False)
+        for on in (True, False)
+    )
+    for name, value in kept.losses.items():  # cached features are rounded to bf16
+        assert live.losses[name] == pytest.approx(value, rel=0.02, abs=0.01), name
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["features"]
 
 
 @pytest.mark.parametrize("family", SPECIALS)

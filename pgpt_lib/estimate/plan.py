@@ -138,7 +138,7 @@ def memory_of(
         "gradients": tuned * FP32 * (2 if strategy == "ddp" and gpus > 1 else 1) // state_share,
         "optimizer": 2 * tuned * FP32 // state_share,
         "activations": sum(step.saved.values()),
-        "features": step.features * (1 if profile.vision.cache else 2),
+        "features": step.features * (1 if profile.training.cache_features else 2),
         "workspace": max(step.block, step.saved["heads"]),
     }
     if strategy == "fsdp":
@@ -150,7 +150,7 @@ def disk_of(profile: Profile, totals: dict[str, int], trained: dict[str, int], s
     """Bytes on disk by part; the data sets themselves are not in it."""
     checkpoints = KEPT * 3 * FP32 * sum(trained.values())
     backbones = totals["llm"] * BF16 + totals["vision"] * FP32
-    features = step.features // step.dialogues * profile.data.train_scenes if profile.vision.cache else 0
+    features = step.features // step.dialogues * profile.data.train_scenes if profile.training.cache_features else 0
     parts = {"backbones": backbones, "checkpoints": checkpoints, "features": features}
     return {**parts, "total": sum(parts.values())}
 

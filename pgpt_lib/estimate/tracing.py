@@ -130,11 +130,11 @@ class _Tracer:
         tower: Any = model.tower
         pictures = torch.empty(self.dialogues, 3, tower.image_size, tower.image_size)
         seen = 0
-        if not profile.vision.cache:
+        if not profile.training.cache_features:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
                 tower(pictures)
             seen = counter.get_total_flops()
-        stored = torch.bfloat16 if profile.vision.cache else torch.float32
+        stored = torch.bfloat16 if profile.training.cache_features else torch.float32
         size = (self.dialogues, tower.num_layers, tower.num_tokens, tower.hidden_size)
         features = torch.empty(size, dtype=stored)
 
