@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.trainable_tokens import TrainableTokensLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -58,14 +59,15 @@ def add_token_rows(
 def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedModel | PeftModel:
     """Mark what is trained, and wrap the model in peft where only parts are.
 
-    "lora": low-rank updates of the target projections and the new tokens' rows (paper, section 4.1); "frozen": these
-    rows alone, without which `<vis>` would never be emitted; "full": every weight.
+    "lora": low-rank updates of the target projections and the new tokens' rows (paper, section 4.1), or all rows, as
+    the released code does; "frozen": the new rows alone, without which `<vis>` would never be emitted; "full": every
+    weight. Whatever is trained is kept in fp32, also where frozen weights are stored in bf16.
 
     Raises:
         InputError: "frozen" without new tokens, so that nothing is left to train.
     """
     if settings.tuning == "full":
-        return llm.requires_grad_(True)
+        return llm.requires_grad_(True).float()
     tied = llm.get_input_embeddings().weight is llm.get_output_embeddings().weight
     tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]  # peft ties the second one itself
     if settings.tuning == "frozen":
@@ -77,7 +79,8 @@ def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedM
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=list(settings.lora_targets),
-        trainable_token_indices=dict.fromkeys(tables, new_ids) if new_ids else None,
+        trainable_token_indices=dict.fromkeys(tables, new_ids) if new_ids and settings.token_rows == "new" else None,
+        modules_to_save=tables if settings.token_rows == "all" else None,
     )
     return _wrap(llm, config)
 
@@ -86,7 +89,11 @@ def _wrap(llm: PreTrainedModel, config: PeftConfig) -> PeftModel:
     """peft's model, without its warning about a name that transformers is about to drop."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        return get_peft_model(llm, config)
+        wrapped = get_peft_model(llm, config)
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return wrapped
 
 
 def base_model(llm: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -99,6 +106,8 @@ def tuned_table(layer: nn.Module) -> Tensor:
     tokens = getattr(layer, "token_adapter", layer)  # LoRA keeps them one level deeper
     if isinstance(tokens, TrainableTokensLayer):
         return tokens.get_merged_weights(tokens.active_adapters)
+    if isinstance(layer, ModulesToSaveWrapper):
+        return cast(Tensor, layer.modules_to_save[layer.active_adapters[0]].weight)
     return cast(Tensor, layer.weight)
 
 

@@ -81,16 +81,31 @@ TEMPLATES = {
         False,
         joint="",
     ),
+    "llama3": ChatTemplate(
+        "llama3",
+        "<|begin_of_text|>",
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "",
+        "<|end_of_text|>",
+        False,
+    ),
+    "mistral": ChatTemplate("mistral", "<s>", "[INST]", "[/INST]", "", "</s>", "", "<unk>", False),
 }
+
+# A token that only this family's vocabulary has, the more particular ones first.
+MARKS = {"nano": "<assistant>", "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "mistral": "[INST]", "vicuna": "</s>"}
 
 
 def template_for(tokenizer: Tokenizer) -> ChatTemplate:
     """The template of the family that `tokenizer` belongs to, told by its role and end tokens."""
     vocabulary = tokenizer.get_vocab()
-    for name, mark in (("nano", "<assistant>"), ("chatml", "<|im_end|>"), ("vicuna", "</s>")):
+    for name, mark in MARKS.items():
         if mark in vocabulary:
             return TEMPLATES[name]
-    raise InputError("the tokenizer has none of <assistant>, <|im_end|>, </s>: add its family to pgpt_lib/chat.py")
+    raise InputError(f"the tokenizer has none of {', '.join(MARKS.values())}: add its family to pgpt_lib/chat.py")
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ COMMANDS = {
     "score": "Score a file of predictions without a model.",
     "train": "Train outside a notebook.",
     "evaluate": "Evaluate a trained checkpoint.",
+    "estimate": "Say what a profile costs on given hardware, without the hardware.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
     "report": "Gather the results of a folder into report.json and index.html.",

@@ -41,6 +41,8 @@ class LLM(Section):
     lora_alpha: PositiveInt = 64
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    token_rows: Literal["new", "all"] = "new"  # rows of the embedding and the head that are tuned beside LoRA
+    precision: Literal["fp32", "bf16"] = "fp32"  # in which frozen weights are stored; trained ones are always fp32
     standardise: bool = False  # take off what all states behind an answer's header have in common, before decoding
 
 
@@ -124,6 +126,8 @@ class Training(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: PositiveInt = 200
     log_every: PositiveInt = 20
+    cache_features: bool = True  # encode each image once, on disk; else run the tower in every step
+    checkpointing: bool = False  # compute the language model's activations again instead of keeping them
     input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often an input region lacks its box or mask
 
 
@@ -142,9 +146,13 @@ class Profile(Section):
     vision: Vision
     llm: LLM
     fusion: Fusion = Fusion()
+    projector: Literal["mlp", "linear"] = "mlp"
     representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
     coordinates: Coordinates = Coordinates()
     signals: tuple[str, ...] = ("box", "mask", "depth")
+    signal_widths: Mapping[str, PositiveInt] = Field(
+        default_factory=dict
+    )  # of a signal's networks; else its own choice
     losses: Losses = Losses()
     data: Data = Data()
     training: Training

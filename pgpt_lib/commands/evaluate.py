@@ -34,17 +34,21 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Prompts answered together.")] = 64,
     json: JsonFlag = False,
 ) -> None:
-    """Print the scores of a trained model, free-running, with 95 % intervals."""
+    """Print the scores of a trained model, free-running, with 95 % intervals.
+
+    Under `accelerate launch` or `torchrun` each process answers a share of the images.
+    """
     with results(json) as emit:
         from ..evaluation.checkpoint import evaluate_checkpoint
+        from ..processes import place
 
         chosen = [task.strip() for task in tasks.split(",") if task.strip()] if tasks else None
-        emit(
-            evaluate_checkpoint(
-                checkpoint, data.value, dataset, split, scenes, seed, chosen,
-                root=root, out=out, batch_size=batch_size, on_progress=report_progress(),
-            )
+        found = evaluate_checkpoint(
+            checkpoint, data.value, dataset, split, scenes, seed, chosen,
+            root=root, out=out, batch_size=batch_size, on_progress=report_progress(),
         )  # fmt: skip
+        if place()[0] == 0:  # of several processes one speaks
+            emit(found)
 
 
 def report_progress(every: int = 10):

@@ -29,10 +29,12 @@ def train(
             raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
         settings = load_profile(profile, {"data.root": str(root)})
     with results(json) as emit:
+        from ..processes import place
         from ..training import train as run  # here: it imports torch, and `--help` should be quick
 
         try:
             result = run(settings, out, seed, steps, save_every, resume)
         except KeyboardInterrupt as stop:
             raise typer.Exit(130) from stop
-        emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")
+        if place()[0] == 0:  # of several processes one speaks
+            emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")

@@ -12,6 +12,7 @@ from ..data.refcoco import SPLIT_BY, RefCOCO
 from ..data.refshapes import RefShapesImages, question_samples, rec_samples, task_samples
 from ..data.sample import Images, Sample
 from ..errors import InputError
+from ..processes import join_processes, place
 from ..scoring import score_predictions, truths_of
 from .predictions import Prediction, record_of, save_predictions
 from .scores import TASKS, evaluate
@@ -82,9 +83,10 @@ def evaluate_checkpoint(
         samples = [sample for sample in reader.samples() if sample.image_id in kept]
         truths = [truth for truth in truths_of(reader) if truth.image_id in kept]
         scenes = len(kept)
+    join_processes()
     model, _ = load_checkpoint(path)
     done = evaluate(model, samples, images, batch_size=batch_size, on_progress=on_progress)
-    if out is not None:
+    if out is not None and place()[0] == 0:
         save_predictions(out, done.predictions)
     # In the REFER layout the truth is the annotation's own box, as `score` takes it, not the one cut at the border.
     own = score_predictions([scored_record(p) for p in done.predictions], truths) if truths is not None else {}

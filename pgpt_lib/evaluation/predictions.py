@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.sample import VIS, Images, Sample, Turn
 from ..errors import InputError
 from ..files import write_json
+from ..processes import merged, own_share
 from ..regions import Placement, Region
 
 if TYPE_CHECKING:  # the scorers do without transformers
@@ -148,6 +149,8 @@ def predict(
         generate: takes the place of `generation.generate`.
         on_progress: told (answered, total) after each batch.
 
+    Where several processes evaluate, each answers its share of the images, and all receive all answers.
+
     Returns:
         One prediction a sample, in the same order.
     """
@@ -158,19 +161,19 @@ def predict(
     if features is None:
         features = TowerFeatures(model.tower, images)
     prompts = [prompt_of(sample) for sample in samples]
-    answers: dict[int, Any] = {}
+    answers: dict[int, tuple[str, tuple[Region, ...], int]] = {}
     model.eval()
+    share = own_share([sample.image_id for sample in samples])
     region_tokens = model.chat.region_tokens if model.chat.vis_id is None else 0
-    for batch in batches(samples, batch_size):
+    for picked in batches([samples[i] for i in share], batch_size):
+        batch = [share[i] for i in picked]
         cap = max_new_tokens(samples[batch[0]].task, region_tokens)
         given = generate(model, [prompts[i] for i in batch], features, max_new_tokens=cap)
-        answers.update(zip(batch, given, strict=True))
+        for i, answer in zip(batch, given, strict=True):
+            answers[i] = answer.text, tuple(answer.regions), answer.parse_failures
         if on_progress is not None:
-            on_progress(len(answers), len(samples))
-    return [
-        Prediction(s, answers[i].text, tuple(answers[i].regions), getattr(answers[i], "parse_failures", 0))
-        for i, s in enumerate(samples)
-    ]
+            on_progress(len(answers), len(share))
+    return [Prediction(s, *answer) for s, answer in zip(samples, merged(answers, len(samples)), strict=True)]
 
 
 def record_of(prediction: Prediction) -> dict[str, Any]:
