@@ -77,8 +77,8 @@ def check_label_mask(solution: Function, seed: int = 0) -> None:
 def check_learning_rate(solution: Function, seed: int = 0) -> None:
     """`solution(step, steps, peak, warmup)` -> the learning rate: `warmup` steps up to `peak`, then half a cosine.
 
-    Before `warmup` it is peak (step + 1) / (warmup + 1); from there peak (1 + cos(pi p)) / 2, where p is the part of the
-    other steps that is over, (step - warmup) / (steps - warmup).
+    Before `warmup` it is peak (step + 1) / (warmup + 1); from there peak (1 + cos(pi p)) / 2, where p is the part of
+    the other steps that is over, (step - warmup) / (steps - warmup).
     """
     rng = np.random.default_rng(seed)
     steps, warmup, peak = int(rng.integers(80, 120)), int(rng.integers(6, 12)), float(rng.uniform(1e-3, 9e-3))

@@ -7,6 +7,7 @@ only the statements run that define a name the student's cells use, and those th
 from __future__ import annotations
 
 import ast
+import symtable
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Statement:
-    """A top-level statement: its text, the names it defines, and all names it mentions."""
+    """A top-level statement: its text, the names it defines, and the global names it uses."""
 
     text: str
     defines: frozenset[str]
@@ -27,19 +28,23 @@ def statements(source: str) -> list[Statement]:
         tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
-    return [
-        Statement(ast.get_source_segment(source, node, padded=True) or ast.unparse(node), *_names(node))
-        for node in tree.body
-    ]
+    lines = source.splitlines()
+    texts = []
+    for node in tree.body:
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", ()))])
+        whole = "\n".join(lines[first - 1 : node.end_lineno])
+        shared = ";" in whole  # several statements may share a line
+        texts.append(ast.unparse(node) if shared else whole)
+    return [Statement(text, *_names(text)) for text in texts]
 
 
-def names_used(source: str) -> frozenset[str]:
-    """Every name that a cell mentions; where it is no Python, every word in it."""
+def names_of(source: str) -> tuple[frozenset[str], frozenset[str]]:
+    """What a cell defines and uses; where it is no Python, it is taken to use every word in it."""
     found = statements(source)
     if found:
-        return frozenset().union(*(s.uses for s in found))
+        return frozenset().union(*(s.defines for s in found)), frozenset().union(*(s.uses for s in found))
     words = "".join(c if c.isalnum() or c == "_" else " " for c in source).split()
-    return frozenset(words)
+    return frozenset(), frozenset(words)
 
 
 def needed(cells: Sequence[tuple[str, bool]]) -> list[str]:
@@ -51,7 +56,8 @@ def needed(cells: Sequence[tuple[str, bool]]) -> list[str]:
     Returns:
         for each cell the source to run: all of it, or those statements of a lesson's cell that are needed, or nothing.
     """
-    wanted = frozenset().union(*(names_used(source) for source, own in cells if not own))
+    students = [names_of(source) for source, own in cells if not own]
+    wanted = frozenset().union(*(uses for _, uses in students)) - frozenset().union(*(names for names, _ in students))
     parts = [statements(source) if own else [] for source, own in cells]
     kept: set[tuple[int, int]] = set()
     grew = True
@@ -78,17 +84,17 @@ def with_parameters(source: str, values: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _names(node: ast.stmt) -> tuple[frozenset[str], frozenset[str]]:
-    """Names that a statement defines at the top level, and names that occur in it."""
-    defines: set[str] = set()
-    uses: set[str] = set()
-    for part in ast.walk(node):
-        if isinstance(part, ast.Name):
-            (uses if isinstance(part.ctx, ast.Load) else defines).add(part.id)
-        elif isinstance(part, (ast.Import, ast.ImportFrom)):
-            defines |= {(alias.asname or alias.name).partition(".")[0] for alias in part.names}
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-        defines = {node.name}  # names set inside are its own
-    if isinstance(node, ast.AugAssign):
-        uses |= defines
+def _names(text: str) -> tuple[frozenset[str], frozenset[str]]:
+    """Names that a text defines at the top level, and global names that it uses, functions' own names left out."""
+    top = symtable.symtable(text, "cell", "exec")
+    symbols = top.get_symbols()
+    defines = {s.get_name() for s in symbols if s.is_assigned() or s.is_imported() or s.is_namespace()}
+    uses = {s.get_name() for s in symbols if s.is_referenced()}
+    inner = top.get_children()
+    while inner:
+        table = inner.pop()
+        inner += table.get_children()
+        for symbol in table.get_symbols():
+            if symbol.is_global():
+                (defines if symbol.is_assigned() else uses).add(symbol.get_name())
     return frozenset(defines), frozenset(uses)
