@@ -169,7 +169,7 @@ def _exercises(cells: list[nbformat.NotebookNode]) -> list[str]:
             name = cell.metadata["nbgrader"]["grade_id"]
             marks = re.findall(f"{begin}|{end}", cell.source)
             if not marks or marks != [begin, end] * (len(marks) // 2):
-                found.append(f"cell {name} needs a `{begin}` before each `{end}`")
+                found.append(f"cell {name} needs one `{begin}` before each `{end}`")
     solutions = [c.metadata["nbgrader"]["grade_id"] for c in marked["solution"]]
     tests = [c.metadata["nbgrader"]["grade_id"] for c in marked["grade"]]
     if len(solutions) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -51,7 +52,7 @@ def check_cached_decoding(solution: Any, seed: int = 0) -> None:
             return model
 
         model = toy()
-        given = guarded(lambda m=model, p=prompt, n=most: solution(m, list(p), end, n), what)
+        given = guarded(partial(solution, model, list(prompt), end, most), what)
         if given is None:
             raise CheckFailed(f"your function returned None for {what}: is the return statement missing?")
         try:
@@ -72,7 +73,8 @@ def check_cached_decoding(solution: Any, seed: int = 0) -> None:
 def _decode(model: ToyModel, prompt: Sequence[int], end: int, most: int, again: bool = False, blind: bool = False,
             pick: Any = np.argmax, stop: bool = True) -> list[int]:  # fmt: skip
     """Greedy decoding, right unless a flag plants a mistake."""
-    new, cache, answer = list(prompt), None, []
+    new: list[int] = list(prompt)
+    cache, answer = None, list[int]()
     while len(answer) < most:
         scores, cache = model(new, None if blind else cache)
         token = int(pick(scores))
@@ -95,7 +97,7 @@ def _mistake(answer: list[int], toy: Any, prompt: list[int], end: int, most: int
         return "your answer lacks its last token"
     if answer == right[1:]:
         return "your answer lacks its first token: the prompt's scores choose it"
-    known = {
+    known: dict[str, dict[str, Any]] = {
         "you give the model the whole sequence and the cache: then it reads every token twice": {"again": True},
         "you never give the cache back: the model sees the last token alone": {"blind": True},
         "you take the least likely token": {"pick": np.argmin},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -63,7 +64,7 @@ def _check_values(signal: Signal, generator: torch.Generator) -> None:
     if not _close(values[:3], square):
         raise CheckFailed("your values are not the middle of the boxes on the model's square")
     for row, placement, true in zip(values[:3], placements, middle, strict=False):
-        back = guarded(lambda r=row, p=placement: signal.restore(r, p), "a point")
+        back = guarded(partial(signal.restore, row, placement), "a point")
         point = back.get("point") if isinstance(back, dict) else None
         if point is None or len(point) != 2:
             raise CheckFailed("restore must give {'point': (x, y)}")

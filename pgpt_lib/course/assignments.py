@@ -14,6 +14,7 @@ from .. import notebook_sources
 from ..notebook_sources import EXERCISE, MARKS, FrontMatter
 
 IMPORT_CHECKS = "from pgpt_lib import checks\n\n"
+HEADER = re.compile(r"#+ Exercise \d+: (.+) \(([★☆]+), (\d+) minutes?\)")
 PROFILE = re.compile(r'^profile: str = "\w+"', re.M)
 Notebook = nbformat.NotebookNode
 
@@ -59,7 +60,7 @@ def teachers_version(notebook: Notebook, profile: str) -> Notebook:
     Ids are numbers: the lesson's are made from the text of the solutions.
     """
     made = copy.deepcopy(notebook)
-    cells = []
+    cells: list[Notebook] = []
     for cell in made.cells:
         tags = cell.metadata.get("tags", ())
         if "attempt" in tags:
@@ -123,7 +124,9 @@ def _exercises(notebook: Notebook) -> list[Exercise]:
     tests = [c.metadata["nbgrader"] for c in notebook.cells if c.metadata.get("nbgrader", {}).get("grade")]
     found = []
     for header, marks in zip(headers, tests, strict=True):
-        title, stars, minutes = re.fullmatch(r"#+ Exercise \d+: (.+) \(([★☆]+), (\d+) minutes?\)", header).groups()
+        parts = HEADER.fullmatch(header)
+        assert parts is not None  # EXERCISE found it
+        title, stars, minutes = parts.groups()
         name = marks["grade_id"].removesuffix("_check")
         found.append(Exercise(name, title, stars, int(minutes), float(marks["points"])))
     return found

@@ -148,12 +148,12 @@ def skill(given: Sequence[Any], truths: Sequence[Truth], quantity: str) -> float
             errors.append(1.0)
             continue
         try:
-            error = np.abs(np.asarray(value, np.float64) - true[name])
+            numbers = np.asarray(value, np.float64)
         except (TypeError, ValueError):
-            error = np.array([np.nan])
-        if error.shape != true[name].shape or not np.isfinite(error).all():
+            numbers = np.array([np.nan])
+        if numbers.shape != true[name].shape or not np.isfinite(numbers).all():
             raise Refused(f"sentence {name}: a value is a list of {len(true[name])} numbers, not {str(value)[:40]}")
-        errors.append(float(error.mean()))
+        errors.append(float(np.abs(numbers - true[name]).mean()))
     if len(seen) < len(true):
         raise Refused(f"{len(true) - len(seen)} questions are left out; null says that there is no value")
     values = np.stack(list(true.values()))

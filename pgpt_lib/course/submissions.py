@@ -143,7 +143,7 @@ def _clean(cell: Notebook) -> Notebook:
     source = cell.get("source", "")
     source = "".join(source) if isinstance(source, list) else str(source)
     make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
-    made = make.get(cell.get("cell_type"), nbformat.v4.new_raw_cell)(source)
+    made = make.get(str(cell.get("cell_type")), nbformat.v4.new_raw_cell)(source)
     marks = (cell.get("metadata") or {}).get("nbgrader") or {}
     made.metadata = nbformat.from_dict({"grade_id": str(marks.get("grade_id", ""))})
     return made
