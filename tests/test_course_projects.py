@@ -95,6 +95,24 @@ def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_pat
         leaderboard(handed, splits["open"], splits["hidden"], base)
 
 
+def test_a_checkpoint_answers_the_questions(tmp_path, monkeypatch, splits, truths):
+    from pgpt_lib.checkpoint_files import State
+    from pgpt_lib.config import load_profile
+    from pgpt_lib.course import answering
+    from pgpt_lib.model import build_model
+
+    profile = load_profile("smoke")
+    model = build_model(profile, 0)
+    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, State(profile, 0, 40)))
+    done = answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json")
+    given = json.loads((tmp_path / "open.json").read_text())
+    assert [set(entry) for entry in given] == [{"sent_id", "bbox"}] * len(truths["open"])
+    assert score_predictions(given, truths["open"])["missing"] == 0 and done["questions"] == len(given)
+    assert done["budget"]["samples"] == 40 * profile.training.batch_size and done["budget"]["parameters"] > 1000
+    with pytest.raises(InputError, match="questions.json"):
+        answering.answer_questions(tmp_path, splits["open"] / "truth", tmp_path / "open.json")
+
+
 def centres(truths: list[Truth]) -> list[dict]:
     rows = []
     for t in truths:

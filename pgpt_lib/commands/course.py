@@ -70,6 +70,20 @@ def split(
 
 
 @app.command()
+def answer(
+    checkpoint: Annotated[Path, typer.Option(help="A step_N, or a folder of them: then the last complete one.")],
+    questions: Annotated[Path, typer.Option(help="The folder `questions` that `course split` wrote.")],
+    out: Annotated[Path, typer.Option(help="The predictions file, such as hidden.json.")],
+    json: JsonFlag = False,
+) -> None:
+    """Answer a project's questions with a trained checkpoint; prints what budget the training used."""
+    from ..course.answering import answer_questions
+
+    with results(json) as emit:
+        emit(answer_questions(checkpoint, questions, out))
+
+
+@app.command()
 def leaderboard(
     results_folder: Annotated[Path, typer.Option("--results", help="Folder of hand-ins, each with a result.json.")],
     open_questions: Annotated[Path, typer.Option("--open", help="What `course split` wrote for the open questions.")],

@@ -73,7 +73,7 @@ def read_submission(submission: Submission) -> Notebook:
     file = submission.file
     if file is None:
         raise NotGradable("no notebook was handed in")
-    if file.is_symlink() or not file.is_file():
+    if any(place.is_symlink() for place in (file, *list(file.parents)[:2])) or not file.is_file():
         raise NotGradable(f"{file.name} is no file of its own")
     size = file.stat().st_size
     if size > LARGEST:
