@@ -7,9 +7,11 @@ right, or what is wrong.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import nbformat
@@ -24,6 +26,7 @@ from . import slicing
 OUTPUT_CHARACTERS = 20_000  # of one cell
 FLOOD_CHARACTERS = 5_000_000  # a cell that prints more is stopped
 PROCESSES = 64
+DISK = 2**30
 POLL_SECONDS = 0.2
 FRESH_CHECKS = """import sys as _sys
 for _name in [n for n in _sys.modules if n == "pgpt_lib.checks" or n.startswith("pgpt_lib.checks.")]:
@@ -144,12 +147,26 @@ class GradingExecute(Execute):
                 self.ended = f"its code took more than {self.memory / 2**30:.1f} GB of memory, and was ended"
             elif len(family) > PROCESSES:
                 self.ended = f"its code started more than {PROCESSES} processes, and was ended"
+            elif _size(Path(self.folder)) > DISK:
+                self.ended = "its code wrote more than 1 GB of files, and was ended"
             elif time.monotonic() - began > self.total_seconds:
                 self.ended = f"its cells together took more than {self.total_seconds:.0f} s, and were ended"
             else:
                 continue
             _kill(process)
             return
+
+
+def _size(folder: Path) -> int:
+    """Bytes of all files below a folder."""
+    total = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.lstat(os.path.join(place, name)).st_size
+            except OSError:
+                continue
+    return total
 
 
 def _kill(process: psutil.Process) -> None:

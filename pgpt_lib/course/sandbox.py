@@ -19,6 +19,7 @@ from pathlib import Path
 FOLDER = "PGPT_SANDBOX_FOLDER"
 MEMORY = "PGPT_SANDBOX_MEMORY"  # bytes
 FILE_BYTES = 256 * 2**20
+TASKS = 256  # processes and threads, beyond those that the user has already; root is not held to it
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # system calls, the same on every architecture
 PATH_BENEATH, NET_PORT = 1, 2
 WRITE_FILE = 1 << 1
@@ -81,7 +82,7 @@ def confine(folder: Path, ports: list[int]) -> None:
 
 
 def limit(memory: int) -> None:
-    """Limit the memory that this process may allocate, and the size of a file; no core files."""
+    """Limit memory, the size of a file, and the number of processes; no core files."""
     try:
         import resource
     except ImportError:  # no Unix
@@ -89,6 +90,8 @@ def limit(memory: int) -> None:
     kind = resource.RLIMIT_DATA if platform.system() == "Linux" else resource.RLIMIT_AS
     for what, most in ((kind, memory), (resource.RLIMIT_FSIZE, FILE_BYTES), (resource.RLIMIT_CORE, 0)):
         resource.setrlimit(what, (most, most))
+    if platform.system() == "Linux":
+        resource.setrlimit(resource.RLIMIT_NPROC, (own := _tasks() + TASKS, own))
 
 
 def main() -> None:
@@ -99,6 +102,20 @@ def main() -> None:
     confine(Path(os.environ[FOLDER]), ports)
     sys.path.insert(0, "")  # as for any notebook: modules beside it can be imported
     runpy.run_module("ipykernel_launcher", run_name="__main__")
+
+
+def _tasks() -> int:
+    """Threads of all of this user's processes."""
+    import psutil
+
+    mine = os.getuid()
+    found = 0
+    for process in psutil.process_iter():
+        try:
+            found += process.num_threads() if process.uids().real == mine else 0
+        except psutil.Error:
+            continue
+    return found
 
 
 def _libc() -> ctypes.CDLL:

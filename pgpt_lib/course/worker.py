@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import sys
 import time
@@ -51,6 +52,8 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
     rows = _rows(lesson, prepared, graded, _points(work, lesson.slug))
     scrub(graded, hidden_lines(lesson.graded), job["seed"], without_hidden)
     nbformat.write(graded, graded_file)
+    for leftover in ("scratch", "jupyter", "submitted"):
+        shutil.rmtree(work / leftover, ignore_errors=True)
     write_feedback(work, STUDENT, lesson.slug, Path(job["feedback"]))
     return {"exercises": rows, "note": "", "seconds": time.monotonic() - began}
 
@@ -111,18 +114,21 @@ def _points(work: Path, assignment: str) -> dict[str, float]:
 
 
 def _rows(lesson: Lesson, prepared: Prepared, graded: Any, points: dict[str, float]) -> list[dict[str, Any]]:
-    messages = {}
+    """A line for each exercise; an error of the exercise's own cell comes before what its test says."""
+    errors = {}
     for cell in graded.cells:
-        marks = cell.metadata.get("nbgrader", {})
-        if marks.get("grade"):
-            messages[marks["grade_id"]] = next(
-                (_sentence(o) for o in cell.outputs if o.output_type == "error"), "right"
-            )
+        found = (_sentence(o) for o in cell.get("outputs", []) if o.output_type == "error")
+        errors[cell.metadata.get("nbgrader", {}).get("grade_id")] = next(found, "")
     rows = []
     for exercise in lesson.exercises:
         name = f"{exercise.name}_check"
-        parts = [messages.get(name, "its test was not run"), prepared.remarks.get(exercise.name, "")]
-        message = "; ".join(part for part in reversed(parts) if part)
+        own = errors.get(exercise.name)
+        parts = [
+            prepared.remarks.get(exercise.name),
+            f"its cell failed: {own}" if own else "",
+            errors.get(name) or "right",
+        ]
+        message = "; ".join(part for part in parts if part)
         rows.append({"name": exercise.name, "points": points.get(name, 0.0), "of": exercise.points, "message": message})
     return rows
 
@@ -130,6 +136,7 @@ def _rows(lesson: Lesson, prepared: Prepared, graded: Any, points: dict[str, flo
 def _sentence(error: Any) -> str:
     """An error as a student reads it: the check's own sentence, or the error's name and text."""
     text = " ".join(str(error.evalue).split())[:500]
+    text = re.sub(r"\(\d+\.py, (line \d+)\)", r"(\1)", text)  # a cell's file has a number for a name
     told = {
         "KeyboardInterrupt": "it took too long and was stopped",
         "CellTimeoutError": "it took too long and was stopped",
