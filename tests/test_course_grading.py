@@ -28,6 +28,7 @@ POOLED = """def my_dice_loss(logits, target):
 WARNING = """def my_bce_loss(logits, target):
     import warnings
     warnings.warn("no reason to lose points")
+    print(30_000 * "a long look at the logits ")
     return (torch.logaddexp(0 * logits, logits) - target * logits).mean()"""
 
 
@@ -45,6 +46,7 @@ def hand_in(folder: Path, student: str, **changed: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader and SQLAlchemy about each other
 def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     submitted, out = tmp_path / "submitted", tmp_path / "graded"
     hand_in(submitted, "right", my_bce_loss=WARNING)
@@ -75,6 +77,15 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     for page in pages.values():
         assert "grading_seed" not in page and "HIDDEN" not in page and str(SEED) not in page
     assert "divide mask by mask" in pages["wrong"] and re.search(r"Score: 4\.0 / 6\.0", pages["wrong"])
+
+    from nbgrader.api import Gradebook
+
+    with Gradebook(f"sqlite:///{out / 'course' / 'gradebook.db'}", "pgpt") as book:
+        assert {s.student.id: s.score for s in book.assignment_submissions(NAME)} == {
+            student: sum(points[student, e] for s, e in points if s == student)
+            for student in ("right", "wrong", "hanging", "crashing", "no notebook")
+        }
+    assert (out / "course" / "autograded" / "right" / NAME / f"{NAME}.ipynb").exists()
 
     before = (out / "grades.csv").read_text()
     assert grade_class(submitted, out, workers=1, limits=limits, log=told.append)["graded"] == 0

@@ -26,6 +26,7 @@ from ..errors import InputError
 from ..files import digest, digest_all, read_json, write_json, write_text
 from .assignments import Lesson
 from .building import build_course, read_lessons
+from .gradebook import gather
 from .submissions import NotGradable, Submission, find_submissions, read_submission
 
 Log = Callable[[str], None]
@@ -92,7 +93,9 @@ def grade_class(
     waiting = [job for job in jobs if (read_json(Path(job["result"])) or {}).get("inputs") != job["inputs"]]
     log(f"{len(jobs)} submissions, {len(jobs) - len(waiting)} graded before")
     _run_all(waiting, workers, limits, log)
-    write_text(out / "grades.csv", grades_csv(_results(out, {s.student for s in found})))
+    results = _results(out, {s.student for s in found})
+    write_text(out / "grades.csv", grades_csv(results))
+    gather(course, out / "work", results)
     return {
         "students": len({s.student for s in found}),
         "submissions": len(jobs),

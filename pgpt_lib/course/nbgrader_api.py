@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InputError, RunError
 
 COURSE = "pgpt"
+STUDENT = "student"  # the name within one submission's own course folder, so that any student's name will do
 CELL_SECONDS = 120  # nbgrader's own limit is 30 s, too short for a first import on a busy machine
 
 

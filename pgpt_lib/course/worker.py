@@ -20,7 +20,6 @@ from .assignments import Lesson, hidden_lines, read_lesson, without_hidden
 from .feedback import scrub, write_feedback
 from .submissions import Prepared, Submission, prepare, read_submission
 
-STUDENT = "student"  # the name within a job's own course folder, so that any student's name will do
 KERNEL = "pgpt-course"
 
 
@@ -42,11 +41,11 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
     released = nbformat.read(Path(job["course"], "release", lesson.slug, f"{lesson.slug}.ipynb"), as_version=4)
     prepared = prepare(handed_in, released)
     shutil.rmtree(work, ignore_errors=True)
-    place = work / "submitted" / STUDENT / lesson.slug / f"{lesson.slug}.ipynb"
+    place = work / "submitted" / nbgrader_api.STUDENT / lesson.slug / f"{lesson.slug}.ipynb"
     write_bytes(place, nbformat.writes(prepared.notebook).encode())
     shutil.copyfile(Path(job["course"], "gradebook.db"), work / "gradebook.db")
     _autograde(job, lesson, released, work)
-    graded_file = work / "autograded" / STUDENT / lesson.slug / f"{lesson.slug}.ipynb"
+    graded_file = work / "autograded" / nbgrader_api.STUDENT / lesson.slug / f"{lesson.slug}.ipynb"
     graded_file.chmod(0o644)
     graded = nbformat.read(graded_file, as_version=4)
     rows = _rows(lesson, prepared, graded, _points(work, lesson.slug))
@@ -54,7 +53,7 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
     nbformat.write(graded, graded_file)
     for leftover in ("scratch", "jupyter", "submitted"):
         shutil.rmtree(work / leftover, ignore_errors=True)
-    write_feedback(work, STUDENT, lesson.slug, Path(job["feedback"]))
+    write_feedback(work, nbgrader_api.STUDENT, lesson.slug, Path(job["feedback"]))
     return {"exercises": rows, "note": "", "seconds": time.monotonic() - began}
 
 
@@ -98,7 +97,7 @@ def _autograde(job: dict[str, Any], lesson: Lesson, released: Any, work: Path) -
     step.stored = _stored(job["stored"], lesson.slug)
     extra.ClearMetadataPreprocessor.enabled = False
     api = nbgrader_api.open_course(work, extra)
-    outcome = api.autograde(lesson.slug, STUDENT, force=True, create=True)
+    outcome = api.autograde(lesson.slug, nbgrader_api.STUDENT, force=True, create=True)
     if not outcome["success"]:
         print(outcome.get("log", ""), file=sys.stderr)
     nbgrader_api.check(outcome, "grade it")
@@ -109,7 +108,7 @@ def _points(work: Path, assignment: str) -> dict[str, float]:
     from nbgrader.api import Gradebook
 
     with Gradebook(f"sqlite:///{work / 'gradebook.db'}", nbgrader_api.COURSE) as book:
-        notebook = book.find_submission_notebook(assignment, assignment, STUDENT)
+        notebook = book.find_submission_notebook(assignment, assignment, nbgrader_api.STUDENT)
         return {grade.name: float(grade.auto_score or 0.0) for grade in notebook.grades}
 
 
