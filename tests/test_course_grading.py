@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from pathlib import Path
 
 import nbformat
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("nbgrader", reason="the course needs pgpt-lib[course]")
 
+from pgpt_lib.course import grading, running
 from pgpt_lib.course.assignments import read_lesson, solution_version
 from pgpt_lib.course.grading import Limits, grade_class
 from pgpt_lib.errors import InputError
+from pgpt_lib.files import write_json
 from pgpt_lib.project import ROOT
 
 NAME = "03_losses"
@@ -29,6 +33,7 @@ WARNING = """def my_bce_loss(logits, target):
     import warnings
     warnings.warn("no reason to lose points")
     print(30_000 * "a long look at the logits ")
+    assert run.profile.name == "smoke" and pairs == 400  # the lesson's, though this student's says otherwise
     return (torch.logaddexp(0 * logits, logits) - target * logits).mean()"""
 
 
@@ -40,6 +45,7 @@ def hand_in(folder: Path, student: str, **changed: str) -> None:
         if "nbgrader" in cell.metadata:
             made.metadata["nbgrader"] = cell.metadata["nbgrader"]
             made.source = changed.get(cell.metadata.nbgrader.grade_id, made.source)
+        made.source = made.source.replace('profile: str = "smoke"', 'profile: str = "my-own"')
     path = folder / student / NAME / f"{NAME}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(solved, path)
@@ -93,6 +99,41 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     (submitted / "no notebook" / NAME / f"{NAME}.ipynb").write_text("{}")
     again = grade_class(submitted, out, workers=1, limits=limits, log=told.append)
     assert again["graded"] == 1 and again["seed"] == SEED
+
+
+def test_an_interrupted_grading_goes_on(tmp_path, monkeypatch):
+    for student in ("ada", "bob", "cyd"):
+        path = tmp_path / "submitted" / student / NAME / f"{NAME}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"cells": []}')
+    worked: list[str] = []
+
+    def work(job: Path, log: Path, seconds: float, at_work: running.Running) -> str:
+        settings = json.loads(job.read_text())
+        worked.append(settings["student"])
+        if settings["student"] == "bob" and worked.count("bob") == 1:
+            raise KeyboardInterrupt
+        if settings["student"] == "cyd" and worked.count("cyd") == 1:
+            return "its grading was killed"
+        rows = [{"name": "my_giou", "points": 2.0, "of": 2.0, "message": "right"}]
+        write_json(Path(settings["result"]), {"exercises": rows, "note": "", "inputs": settings["inputs"]})
+        return ""
+
+    monkeypatch.setattr(running, "_work", work)
+    monkeypatch.setattr(grading, "build_course", lambda *arguments, **options: None)
+    monkeypatch.setattr(grading, "gather", lambda *arguments: None)
+    arguments = {"submitted": tmp_path / "submitted", "out": tmp_path / "out", "workers": 1, "log": lambda line: None}
+    with pytest.raises(KeyboardInterrupt):
+        grade_class(**arguments)
+    assert worked == ["ada", "bob"]
+    assert grade_class(**arguments)["graded"] == 2 and worked == ["ada", "bob", "bob", "cyd"]
+    assert (
+        "cyd,03_losses,my_giou,0,2,not graded: its grading was killed" in (tmp_path / "out" / "grades.csv").read_text()
+    )
+    assert grade_class(**arguments)["graded"] == 1 and worked[-1] == "cyd"
+    assert grade_class(**arguments)["graded"] == 0
+    with FileLock(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another grading is at work"):
+        grade_class(**arguments)
 
 
 @pytest.mark.parametrize(

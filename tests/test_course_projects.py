@@ -90,6 +90,7 @@ def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_pat
         "broken": "no JSON object",
     }.items():
         assert reason in rows[name]["refused"] and rows[name]["points"] == 0, name
+    assert leaderboard(handed, splits["open"], splits["hidden"])["rows"][0]["points"] == 10  # nothing to be better than
     (base / "result.json").write_text("[]")
     with pytest.raises(InputError, match="the baseline .* is refused"):
         leaderboard(handed, splits["open"], splits["hidden"], base)

@@ -676,7 +676,7 @@ checks.check_point_signal(PointSignal, seed=checks.grading_seed())
 # %%
 point = PointSignal(16, 1, 8)
 middles, _ = point.collate(regions, [square_of] * len(regions))
-train(point, box_steps // 4, lambda: (random_boxes(256)[:, :2], torch.zeros(256, 1, 1)))
+train(point, box_steps, lambda: (random_boxes(256)[:, :2], torch.zeros(256, 1, 1)))
 with torch.no_grad():
     off = (point.decode(point.encode(middles[held_out]), None) - middles[held_out]).abs().mean().item()
 print(f"points of held-out scenes come back {off:.3f} of the square away, by axis")

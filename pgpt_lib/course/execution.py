@@ -43,7 +43,6 @@ class GradingExecute(Execute):
         config=True
     )
     parameters = Dict(help="Values for the lesson's parameters cell.").tag(config=True)
-    parameters_cell = Unicode(help="Source of the lesson's parameters cell.").tag(config=True)
     stored = Dict(help="Outputs to show for a lesson's cell, by its source.").tag(config=True)
     folder = Unicode(help="Where the kernel works; it can write nowhere else.").tag(config=True)
     total_seconds = Float(600.0, help="The longest that all cells together may take.").tag(config=True)
@@ -55,11 +54,16 @@ class GradingExecute(Execute):
     def preprocess(self, nb: Any, resources: Any, km: Any = None) -> tuple[Any, Any]:
         self.shutdown_kernel = "immediate"
         code = [c for c in nb.cells if c.cell_type == "code"]
-        own = set(self.lesson)
-        sources = slicing.needed([(c.source, c.source in own and "nbgrader" not in c.metadata) for c in code])
-        if any(c.source == self.parameters_cell for c in code):
-            at = next(i for i, c in enumerate(code) if c.source == self.parameters_cell)
-            sources[at] = slicing.with_parameters(sources[at], self.parameters)
+        lesson = set(self.lesson)
+        given = [i for i, c in enumerate(code) if set(self.parameters) <= slicing.names_of(c.source)[0]]
+        sources = slicing.needed(
+            [
+                (c.source, i in given or (c.source in lesson and "nbgrader" not in c.metadata))
+                for i, c in enumerate(code)
+            ]
+        )
+        for i in given:  # the parameters cell, with whatever values a student left in it
+            sources[i] = slicing.with_parameters(sources[i], self.parameters)
         self._sources = {id(cell): source for cell, source in zip(code, sources, strict=True)}
         resources.setdefault("metadata", {})["path"] = self.folder
         over = threading.Event()

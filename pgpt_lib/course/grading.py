@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import secrets
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from .. import project
 from ..errors import InputError
 from ..files import digest, digest_all, read_json, write_json, write_text
-from .assignments import Lesson
 from .building import build_course, read_lessons
 from .gradebook import gather
-from .submissions import NotGradable, Submission, find_submissions, read_submission
+from .running import run_all
+from .submissions import Submission, find_submissions
 
 Log = Callable[[str], None]
-TOKEN = "PGPT_GRADING"  # in the environment of every process of one job
-START_SECONDS = 240  # for the worker and the kernel to start, beyond the time of the cells
 COLUMNS = ("student", "assignment", "exercise", "points", "of", "message")
 STORED = ("smoke", "cpu")
 
@@ -82,17 +76,35 @@ def grade_class(
     if not found:
         wanted = "STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb"
         raise InputError(f"--submitted {submitted} holds no {wanted}; assignments are {', '.join(lessons)}")
-    began, out = time.monotonic(), out.absolute()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(out / ".lock", timeout=0):
+            return _grade(found, out.absolute(), seed, workers, limits, log)
+    except Timeout:
+        raise InputError(f"another grading is at work in {out}: let it finish, or name another folder") from None
+
+
+def _grade(
+    found: Sequence[Submission],
+    out: Path,
+    seed: int | None,
+    workers: int,
+    limits: Limits,
+    log: Log,
+) -> dict[str, Any]:
+    began = time.monotonic()
     used = sorted({s.assignment for s in found})
     seed = _seed(out, seed)
     course = out / "course"
-    if (read_json(course / "of.json") or {}) != (of := {name: _source_digest(name) for name in used}):
+    made_by = digest_all(Path(__file__).parent.glob("*.py"), Path(__file__).parent)
+    of = {"made_by": made_by} | {name: _source_digest(name) for name in used}
+    if read_json(course / "of.json") != of:
         build_course(course, only=used, log=log)
         write_json(course / "of.json", of)
     jobs = [_job(s, out, course, seed, limits) for s in found]
     waiting = [job for job in jobs if (read_json(Path(job["result"])) or {}).get("inputs") != job["inputs"]]
     log(f"{len(jobs)} submissions, {len(jobs) - len(waiting)} graded before")
-    _run_all(waiting, workers, limits, log)
+    run_all(waiting, workers, limits.total_seconds, log)
     results = _results(out, {s.student for s in found})
     write_text(out / "grades.csv", grades_csv(results))
     gather(course, out / "work", results)
@@ -172,79 +184,3 @@ def _job(submission: Submission, out: Path, course: Path, seed: int, limits: Lim
             "seed": seed,
         },
     }
-
-
-def _run_all(jobs: Sequence[dict[str, Any]], workers: int, limits: Limits, log: Log) -> None:
-    done, lock, began = 0, threading.Lock(), time.monotonic()
-
-    def one(job: dict[str, Any]) -> None:
-        nonlocal done
-        result = run_job(job, limits.total_seconds + START_SECONDS)
-        with lock:
-            done += 1
-            points, of = (sum(row[k] for row in result["exercises"]) for k in ("points", "of"))
-            note = f" ({result['note']})" if result["note"] else ""
-            head = f"{done} of {len(jobs)}, {time.monotonic() - began:.0f} s"
-            log(f"{head}: {job['student']}, {job['assignment']}: {points:g} of {of:g} points{note}")
-
-    with ThreadPoolExecutor(workers) as pool:
-        for future in [pool.submit(one, job) for job in jobs]:
-            future.result()
-
-
-def run_job(job: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Run a worker, and write the result for it where there is nothing to run, or it could not."""
-    path = Path(job["result"])
-    path.unlink(missing_ok=True)
-    file = Path(job["file"]) if job["file"] else None
-    try:
-        read_submission(Submission(job["student"], job["assignment"], file))
-    except NotGradable as error:
-        result = _without(job, str(error))
-        write_json(path, result)
-        return result
-    write_json(path.with_suffix(".job"), job)
-    token = secrets.token_hex(8)
-    command = [sys.executable, "-m", "pgpt_lib.course.worker", str(path.with_suffix(".job"))]
-    environment = os.environ | {TOKEN: token, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    log = Path(job["folder"] + ".log")
-    log.parent.mkdir(parents=True, exist_ok=True)
-    why = ""
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, cwd=project.ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        try:
-            if process.wait(seconds):
-                why = "its grading ended with an error" if process.returncode > 0 else "its grading was killed"
-        except subprocess.TimeoutExpired:
-            why = f"its grading took more than {seconds:.0f} s"
-        finally:
-            _end_all(process, token)
-    result = read_json(path)
-    if result is None:
-        result = _without(job, f"not graded: {why}; see {log}")
-        write_json(path, result)
-    return dict(result)
-
-
-def _without(job: dict[str, Any], why: str) -> dict[str, Any]:
-    """The result of a submission that could not be run."""
-    lesson: Lesson = read_lessons([job["assignment"]])[0]
-    rows = [{"name": e.name, "points": 0.0, "of": e.points, "message": why} for e in lesson.exercises]
-    return {"exercises": rows, "note": why, "seconds": 0.0, "inputs": job["inputs"]}
-
-
-def _end_all(process: subprocess.Popen[bytes], token: str) -> None:
-    """End the worker and whatever a student's code left behind."""
-    import psutil
-
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-    for other in psutil.process_iter():
-        try:
-            if other.environ().get(TOKEN) == token:
-                other.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
-        except (psutil.Error, OSError):
-            continue

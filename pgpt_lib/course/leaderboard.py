@@ -101,10 +101,10 @@ def _row(folder: Path, truths: Mapping[str, Sequence[Truth]], start: Mapping[str
 
 
 def gain(done: Mapping[str, Any], start: Mapping[str, Any] | None) -> float:
-    """What the rubric rewards: the share of the baseline's misses that are gone, or the skill itself."""
+    """What the rubric rewards: the share of the baseline's misses that are gone, 0 without one; or the skill itself."""
     if done["project"] is SIGNAL:
         return float(done["score"])
-    before = start["score"] if start else 0.0
+    before = start["score"] if start else 1.0
     return float((done["score"] - before) / (1 - before)) if before < 1 else 0.0
 
 

@@ -82,7 +82,6 @@ def _autograde(job: dict[str, Any], lesson: Lesson, released: Any, work: Path) -
         GRADING_SEED: str(job["seed"]),
     }
     code = [c for c in released.cells if c.cell_type == "code" and "nbgrader" not in c.metadata]
-    parameters = [c.source for c in code if "parameters" in c.metadata.get("tags", ())]
     extra = Config()
     extra.Autograde.autograde_preprocessors = [
         "pgpt_lib.course.execution.GradingExecute",
@@ -92,7 +91,7 @@ def _autograde(job: dict[str, Any], lesson: Lesson, released: Any, work: Path) -
     step.kernel_name, step.timeout, step.folder = KERNEL, job["cell_seconds"], str(scratch)
     step.startup_timeout, step.iopub_timeout = 180, 20
     step.memory, step.total_seconds = job["memory"], float(job["total_seconds"])
-    step.lesson, step.parameters_cell = [c.source for c in code], parameters[0] if parameters else ""
+    step.lesson = [c.source for c in code]
     step.parameters = {"profile": "smoke", "out_dir": str(scratch / "run")}
     step.stored = _stored(job["stored"], lesson.slug)
     extra.ClearMetadataPreprocessor.enabled = False
