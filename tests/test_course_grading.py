@@ -52,7 +52,6 @@ def hand_in(folder: Path, student: str, **changed: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:Object of type")  # nbgrader and SQLAlchemy about each other
 def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     submitted, out = tmp_path / "submitted", tmp_path / "graded"
     hand_in(submitted, "right", my_bce_loss=WARNING)

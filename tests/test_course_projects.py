@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pgpt_lib.cli import main
 from pgpt_lib.course.leaderboard import leaderboard, skill
 from pgpt_lib.course.projects import BOXES, PROJECTS, project_page
 from pgpt_lib.course.splits import DATASET, SPLIT, write_split
@@ -94,6 +95,22 @@ def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_pat
     (base / "result.json").write_text("[]")
     with pytest.raises(InputError, match="the baseline .* is refused"):
         leaderboard(handed, splits["open"], splits["hidden"], base)
+
+
+def test_the_command_prints_a_table_or_one_object(tmp_path, splits, truths, capsys):
+    n = len(truths["open"])
+    hand_in(tmp_path / "fair", truths, n, 1)
+    hand_in(tmp_path / "boaster", truths, 0, 1, claimed={"acc@0.5": 1})
+    line = ["course", "leaderboard", "--results", tmp_path, "--open", splits["open"], "--hidden", splits["hidden"]]
+    for flags in ([], ["--json"]):
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, line), *flags])
+        assert end.value.code == 0
+        text = capsys.readouterr().out
+        if flags:
+            assert [row["folder"] for row in json.loads(text)["rows"]] == ["fair", "boaster"]
+        else:
+            assert text.splitlines()[0].startswith(" 1  fair") and " -  boaster" in text and "refused: its" in text
 
 
 def test_a_checkpoint_answers_the_questions(tmp_path, monkeypatch, splits, truths):

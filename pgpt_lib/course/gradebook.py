@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,9 @@ def gather(course: Path, work: Path, results: Sequence[tuple[Submission, dict[st
     nbgrader_api.open_course(course)  # finds nbgrader, or says that it is missing
     from nbgrader.api import Gradebook, MissingEntry
 
-    with Gradebook(f"sqlite:///{course / 'gradebook.db'}", nbgrader_api.COURSE) as book:
+    url = f"sqlite:///{course / 'gradebook.db'}"
+    with warnings.catch_warnings(), Gradebook(url, nbgrader_api.COURSE) as book:
+        warnings.filterwarnings("ignore", "Object of type")  # SQLAlchemy about nbgrader's order of adding
         for submission, result in results:
             name, student = submission.assignment, submission.student
             try:

@@ -10,12 +10,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
 from .. import project
 from ..files import read_json, write_json
+from ..interrupts import StopSignals
 from .building import read_lessons
 from .submissions import NotGradable, Submission, read_submission
 
@@ -57,6 +58,8 @@ def run_all(jobs: Sequence[dict[str, Any]], workers: int, total_seconds: float, 
         except BaseException:
             running.stop()
             raise
+        if running.stopped:
+            return
         with lock:
             done += 1
             points, of = (sum(row[k] for row in result["exercises"]) for k in ("points", "of"))
@@ -64,15 +67,16 @@ def run_all(jobs: Sequence[dict[str, Any]], workers: int, total_seconds: float, 
             head = f"{done} of {len(jobs)}, {time.monotonic() - began:.0f} s"
             log(f"{head}: {job['student']}, {job['assignment']}: {points:g} of {of:g} points{note}")
 
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(one, job) for job in jobs]
-        try:
-            for future in futures:
+    with StopSignals() as signals, ThreadPoolExecutor(workers) as pool:
+        left: set[Future[None]] = {pool.submit(one, job) for job in jobs}
+        while left:
+            ended, left = wait(left, timeout=0.5)
+            for future in ended:
                 future.result()
-        except BaseException:  # a person's interrupt, above all: what runs is ended, and graded by the next call
-            running.stop()
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+            if signals.requested:
+                running.stop()
+                pool.shutdown(cancel_futures=True)
+                signals.leave("grading was ended; the same command goes on with what is left")
 
 
 def run_job(job: dict[str, Any], seconds: float, running: Running) -> dict[str, Any]:
