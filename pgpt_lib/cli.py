@@ -28,6 +28,7 @@ COMMANDS = {
     "estimate": "Say what a profile costs on given hardware, without the hardware.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
+    "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
