@@ -25,8 +25,10 @@ COMMANDS = {
     "score": "Score a file of predictions without a model.",
     "train": "Train outside a notebook.",
     "evaluate": "Evaluate a trained checkpoint.",
+    "estimate": "Say what a profile costs on given hardware, without the hardware.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
+    "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
