@@ -254,7 +254,8 @@ def test_planted_regions_are_rejected():
     annotations, regions = checker.plain_annotations(scene), scene_regions(scene)
     for task in ("region_caption", "region_question", "spot_caption", "several", "none", "reasoning"):
         rng = random.Random(4)
-        made = next(filter(None, (make_exchange(task, scene, rng) for _ in range(99))), None)
+        tries = (make_exchange(task, scene, rng) for _ in range(99))
+        made = next((m for m in tries if m and (not m.user.regions or "wrong" in m.extra)), None)
         if made is None:
             continue
         user, assistant = made.user, made.assistant
