@@ -30,6 +30,7 @@ COMMANDS = {
     "ask": "Ask a trained model about a picture.",
     "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
+    "compare": "Say which metrics and settings of two reports differ.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
 TRACEBACK = "PGPT_TRACEBACK"

@@ -261,6 +261,7 @@ def test_a_notebook_alone(tmp_path, monkeypatch):
     assert report["metrics"]["01_first"] == {"x": [0.5, 0.25, None]}
     assert report["tables"]["table7"]["paper"]["Token Embed"]["7B box"] == 0.15
     assert 'src="01_first/noise.png" alt="noise"' in page and "level smoke" in page
+    assert {c["verdict"] for c in report["claims"].values()} == {"not measurable here"} and "paper's claims" in page
 
 
 def test_need_makes_what_is_missing_or_says_how(tmp_path, monkeypatch):
