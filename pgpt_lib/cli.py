@@ -27,7 +27,9 @@ COMMANDS = {
     "evaluate": "Evaluate a trained checkpoint.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
-    "report": "Gather the results of a folder into report.json and index.html.",
+    "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
+    "report": "Gather the results of a folder into report.json, index.html and index.md.",
+    "compare": "Compare two reports: which metrics differ, by how much, and which settings.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
 TRACEBACK = "PGPT_TRACEBACK"
