@@ -5,9 +5,11 @@ from __future__ import annotations
 import warnings
 from typing import cast
 
+import numpy as np
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, TrainableTokensConfig, get_peft_model, get_peft_model_state_dict
 from peft.tuners.trainable_tokens import TrainableTokensLayer
+from peft.utils import ModulesToSaveWrapper
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -15,18 +17,28 @@ from .config import LLM
 from .errors import InputError
 
 NOISE = 0.02  # of a new row around the mean row, in standard deviations of the table's entries
+PLACE = 0.5  # of the code of a token's place, likewise
 
 
-def add_token_rows(llm: PreTrainedModel, base_size: int, new_ids: list[int], generator: torch.Generator) -> None:
+def add_token_rows(
+    llm: PreTrainedModel,
+    base_size: int,
+    new_ids: list[int],
+    generator: torch.Generator,
+    codes: np.ndarray | None = None,
+) -> None:
     """Give new tokens their rows in the input and output embeddings, in place.
 
     A new row is the mean of the base vocabulary's rows plus small seeded noise: new tokens start as average words, and
-    differ from each other. transformers would draw them from the global random state.
+    differ from each other. transformers would draw them from the global random state. Tokens that stand for places
+    (`codes`) also get these, through a seeded random projection.
 
     Args:
         llm: a causal language model of transformers, tied or untied.
         base_size: size of the vocabulary without the new tokens.
         new_ids: ids of the new tokens; the tables grow where they must.
+        generator: of the noise and the projection.
+        codes: [new tokens, K], as from `Representation.place_codes`, or None.
     """
     if not new_ids:
         return
@@ -37,21 +49,25 @@ def add_token_rows(llm: PreTrainedModel, base_size: int, new_ids: list[int], gen
     with torch.no_grad():
         for weight in dict.fromkeys(tables):  # one and the same where they are tied
             base = weight[:base_size].float()
-            noise = torch.randn(len(new_ids), base.shape[1], generator=generator) * base.std() * NOISE
-            weight[new_ids] = (base.mean(0) + noise.to(base.device)).to(weight.dtype)
+            offset = torch.randn(len(new_ids), base.shape[1], generator=generator) * base.std() * NOISE
+            if codes is not None:
+                projection = torch.randn(codes.shape[1], base.shape[1], generator=generator)
+                offset += torch.from_numpy(codes).float() @ projection * base.std() * PLACE
+            weight[new_ids] = (base.mean(0) + offset.to(base.device)).to(weight.dtype)
 
 
 def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedModel | PeftModel:
     """Mark what is trained, and wrap the model in peft where only parts are.
 
-    "lora": low-rank updates of the target projections and the new tokens' rows (paper, section 4.1); "frozen": these
-    rows alone, without which `<vis>` would never be emitted; "full": every weight.
+    "lora": low-rank updates of the target projections and the new tokens' rows (paper, section 4.1), or all rows, as
+    the released code does; "frozen": the new rows alone, without which `<vis>` would never be emitted; "full": every
+    weight. Whatever is trained is kept in fp32, also where frozen weights are stored in bf16.
 
     Raises:
         InputError: "frozen" without new tokens, so that nothing is left to train.
     """
     if settings.tuning == "full":
-        return llm.requires_grad_(True)
+        return llm.requires_grad_(True).float()
     tied = llm.get_input_embeddings().weight is llm.get_output_embeddings().weight
     tables = ["embed_tokens"] if tied else ["embed_tokens", "lm_head"]  # peft ties the second one itself
     if settings.tuning == "frozen":
@@ -63,7 +79,8 @@ def tune(llm: PreTrainedModel, settings: LLM, new_ids: list[int]) -> PreTrainedM
         lora_alpha=settings.lora_alpha,
         lora_dropout=settings.lora_dropout,
         target_modules=list(settings.lora_targets),
-        trainable_token_indices=dict.fromkeys(tables, new_ids) if new_ids else None,
+        trainable_token_indices=dict.fromkeys(tables, new_ids) if new_ids and settings.token_rows == "new" else None,
+        modules_to_save=tables if settings.token_rows == "all" else None,
     )
     return _wrap(llm, config)
 
@@ -72,7 +89,11 @@ def _wrap(llm: PreTrainedModel, config: PeftConfig) -> PeftModel:
     """peft's model, without its warning about a name that transformers is about to drop."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
-        return get_peft_model(llm, config)
+        wrapped = get_peft_model(llm, config)
+    for parameter in wrapped.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+    return wrapped
 
 
 def base_model(llm: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -85,6 +106,8 @@ def tuned_table(layer: nn.Module) -> Tensor:
     tokens = getattr(layer, "token_adapter", layer)  # LoRA keeps them one level deeper
     if isinstance(tokens, TrainableTokensLayer):
         return tokens.get_merged_weights(tokens.active_adapters)
+    if isinstance(layer, ModulesToSaveWrapper):
+        return cast(Tensor, layer.modules_to_save[layer.active_adapters[0]].weight)
     return cast(Tensor, layer.weight)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -84,7 +85,8 @@ def collate(
         pixel_values: loads preprocessed pixels, for the model to run the tower.
         generation: prompts that end with the assistant's header, padded on the left.
         input_dropout: how often one part of a slot's input embedding is left out; see `drop_parts`.
-        generator: of the dropout's random numbers, never the global one.
+        generator: its seed and a sample's id give the dropout's numbers for that sample. So they do not depend on how
+            samples are divided over batches and processes.
 
     Raises:
         InputError: no sample, nothing to learn in a training batch, no loader for images, a region without an image.
@@ -126,6 +128,8 @@ def collate(
             placements.append(placement)
     targets = {name: signal.collate(regions, placements) for name, signal in signals.items()}
     present = {name: targets[name][1] for name in INPUT_SIGNALS if name in targets}
+    slots = [(sample.sample_id, len(e.vis)) for sample, e in zip(samples, encoded, strict=True)]
+    numbers = slot_numbers(slots, 1 + len(present), generator)
     return Batch(
         input_ids=pad([e.input_ids for e in encoded], chat.pad_id),
         labels=labels,
@@ -136,7 +140,7 @@ def collate(
         vis_position=torch.tensor(positions, dtype=torch.long),
         vis_is_answer=torch.tensor(answers, dtype=torch.bool),
         targets=targets,
-        visible=drop_parts(present, input_dropout, generator) if input_dropout else present,
+        visible=drop_parts(present, input_dropout, numbers) if input_dropout else present,
         regions=regions,
         placements=placements,
         sample_ids=[sample.sample_id for sample in samples],
@@ -145,13 +149,31 @@ def collate(
     )
 
 
-def drop_parts(present: Mapping[str, Tensor], rate: float, generator: torch.Generator | None) -> dict[str, Tensor]:
+def slot_numbers(slots: Sequence[tuple[str, int]], columns: int, generator: torch.Generator | None) -> Tensor:
+    """Random numbers in [0, 1) for the slots of samples, [V, columns]: a sample's depend on its id and the seed alone.
+
+    Args:
+        slots: (sample id, number of slots), in order.
+        columns: numbers a slot.
+        generator: gives the seed; by default the global one.
+    """
+    seed = torch.initial_seed() if generator is None else generator.initial_seed()
+    rows = [torch.zeros(0, columns)]
+    for sample_id, count in slots:
+        if count:
+            digest = hashlib.sha256(f"{seed}/{sample_id}".encode()).digest()
+            own = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little") >> 1)
+            rows.append(torch.rand(count, columns, generator=own))
+    return torch.cat(rows)
+
+
+def drop_parts(present: Mapping[str, Tensor], rate: float, numbers: Tensor) -> dict[str, Tensor]:
     """Leave out one part of some regions' input embeddings, so that the model reads a box or a mask alone as well.
 
     Args:
         present: for each signal whether a region has it, [V], bool.
         rate: share of the regions with two or more parts that lose one, drawn evenly; no region loses its only part.
-        generator: of the random numbers; they do not depend on what is present.
+        numbers: [V, 1 + number of signals], random in [0, 1): whether to drop, and which.
 
     Returns:
         For each signal whether it stays, [V].
@@ -159,8 +181,8 @@ def drop_parts(present: Mapping[str, Tensor], rate: float, generator: torch.Gene
     if not present:
         return {}
     parts = torch.stack(list(present.values()), dim=1)  # [V, number of signals]
-    lose = torch.rand(len(parts), generator=generator) < rate
-    order = torch.rand(parts.shape, generator=generator).masked_fill(~parts, -1.0)
+    lose = numbers[:, 0] < rate
+    order = numbers[:, 1:].masked_fill(~parts, -1.0)
     lose &= parts.sum(1) > 1
     dropped = torch.zeros_like(parts).scatter(1, order.argmax(1, keepdim=True), lose[:, None])
     return dict(zip(present, (parts & ~dropped).unbind(1), strict=True))

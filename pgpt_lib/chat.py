@@ -81,16 +81,31 @@ TEMPLATES = {
         False,
         joint="",
     ),
+    "llama3": ChatTemplate(
+        "llama3",
+        "<|begin_of_text|>",
+        "<|start_header_id|>user<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "<|eot_id|>",
+        "",
+        "<|end_of_text|>",
+        False,
+    ),
+    "mistral": ChatTemplate("mistral", "<s>", "[INST]", "[/INST]", "", "</s>", "", "<unk>", False),
 }
+
+# A token that only this family's vocabulary has, the more particular ones first.
+MARKS = {"nano": "<assistant>", "chatml": "<|im_end|>", "llama3": "<|eot_id|>", "mistral": "[INST]", "vicuna": "</s>"}
 
 
 def template_for(tokenizer: Tokenizer) -> ChatTemplate:
     """The template of the family that `tokenizer` belongs to, told by its role and end tokens."""
     vocabulary = tokenizer.get_vocab()
-    for name, mark in (("nano", "<assistant>"), ("chatml", "<|im_end|>"), ("vicuna", "</s>")):
+    for name, mark in MARKS.items():
         if mark in vocabulary:
             return TEMPLATES[name]
-    raise InputError("the tokenizer has none of <assistant>, <|im_end|>, </s>: add its family to pgpt_lib/chat.py")
+    raise InputError(f"the tokenizer has none of {', '.join(MARKS.values())}: add its family to pgpt_lib/chat.py")
 
 
 @dataclass(frozen=True)
@@ -133,7 +148,8 @@ class Chat:
         tokens = representation.tokens if representation else ()
         self.special_ids = dict(zip(tokens, add_special_tokens(self.tokenizer, tokens), strict=True))
         self.end_id, self.pad_id = (single_id(self.tokenizer, t) for t in (self.template.end, self.template.pad))
-        self._split = re.compile("(" + "|".join(map(re.escape, tokens)) + ")") if tokens else None
+        forms = dict.fromkeys(re.sub(r"\d+", r"\\d+", re.escape(t)) for t in tokens)  # one for all numbers
+        self._split = re.compile("(" + "|".join(forms) + ")") if tokens else None
         self._words: dict[str, list[int]] = {}
         self._turns: dict[str, tuple[list[int], list[int]]] = {}
         frame = self.template
@@ -151,6 +167,11 @@ class Chat:
         """The id of `<vis>`, or None where regions are written as text."""
         return self.special_ids[VIS] if self.representation and self.representation.dynamic else None
 
+    @property
+    def region_tokens(self) -> int:
+        """The most tokens that a region takes where it is written as text; 0 where `<vis>` stands for it."""
+        return 0 if self.representation is None or self.representation.dynamic else self.representation.region_tokens
+
     def words(self, text: str) -> list[int]:
         """The ids of words without any special token."""
         if not self.template.closed_words:
@@ -159,12 +180,18 @@ class Chat:
         for word in text.lower().split():
             known = self._words.get(word)
             if known is None:
-                known = self._words[word] = self.tokenizer.encode(word, add_special_tokens=False)
+                known = self.tokenizer.encode(word, add_special_tokens=False)
+                if not any(c.isdigit() for c in word):  # numbers have no end
+                    self._words[word] = known
             ids += known
         return ids
 
-    def turn(self, text: str) -> tuple[list[int], list[int]]:
-        """The ids of a turn's text, and where the dynamic region slots lie in them."""
+    def turn(self, text: str, keep: bool = True) -> tuple[list[int], list[int]]:
+        """The ids of a turn's text, and where the dynamic region slots lie in them.
+
+        Args:
+            keep: remember them; text with coordinates is hardly ever met twice.
+        """
         if text in self._turns:
             return self._turns[text]
         ids: list[int] = []
@@ -176,9 +203,10 @@ class Chat:
                 ids.append(self.special_ids[piece])
             elif piece.strip():
                 ids += self.words((self.template.joint if ids else "") + piece.strip())
-        if len(self._turns) >= CACHE_ENTRIES:
-            self._turns.clear()
-        self._turns[text] = ids, slots
+        if keep:
+            if len(self._turns) >= CACHE_ENTRIES:
+                self._turns.clear()
+            self._turns[text] = ids, slots
         return ids, slots
 
     def encode(self, sample: Sample, generation: bool = False) -> Encoded:
@@ -212,9 +240,10 @@ class Chat:
                 image_at = len(ids)
                 ids += image
             text = turn.text
-            if turn.regions and self.vis_id is None:
+            written = bool(turn.regions) and self.vis_id is None
+            if written:
                 text = self._write(turn.text, turn.regions, sample.size)
-            words, slots = self.turn(text)
+            words, slots = self.turn(text, keep=not written)
             vis += [(len(ids) + s, region, answer) for s, region in zip(slots, turn.regions, strict=False)]
             labels += [IGNORE] * (len(ids) - len(labels))
             ids += words

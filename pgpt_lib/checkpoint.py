@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from .adapters import adapter_state
 from .checkpoint_files import COMPLETE, State, checkpoint_hash, find_checkpoint, list_checkpoints, read_state
 from .errors import InputError, RunError
+from .moments import moments_of, set_moment
+from .processes import best_device, whole
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,9 +54,16 @@ LLM_PREFIX = "llm."
 
 
 def save_checkpoint(
-    folder: Path, model: PerceptionGPT, optimizer: torch.optim.Optimizer, state: State, keep: int = 2
+    folder: Path,
+    model: PerceptionGPT,
+    optimizer: torch.optim.Optimizer,
+    state: State,
+    keep: int = 2,
+    write: bool = True,
 ) -> Path:
     """Write `folder/step_N`, then remove all but the last `keep` checkpoints.
+
+    Where several processes train, all of them call this, for each may hold a part of a tensor; one writes.
 
     Args:
         folder: where the `step_N` stand; made when missing.
@@ -62,18 +71,27 @@ def save_checkpoint(
         optimizer: AdamW over these parameters.
         state: `state.step` is the N.
         keep: how many to keep, this one included.
+        write: whether this process is the one that writes.
 
     Returns: the checkpoint's path.
     """
     target = folder / f"step_{state.step}"
+    parameters = model.trainable_parameters()
+    adapter = {name: whole(value) for name, value in adapter_state(model.llm).items()}
+    outside = {name: whole(value) for name, value in _outside_llm(parameters).items()}
+    moments = {
+        f"{name}.{key}": value for name, p in parameters.items() for key, value in moments_of(optimizer, p).items()
+    }
+    if not write:
+        return target
     temporary = folder / f"step_{state.step}.tmp"
     for leftover in folder.glob("step_*.tmp"):  # of a save or a removal that was killed
         shutil.rmtree(leftover)
     (temporary / "adapter").mkdir(parents=True)
-    parameters = model.trainable_parameters()
-    _save_adapter(temporary / "adapter", model.llm)
-    _save_tensors(temporary / "perception.safetensors", _outside_llm(parameters))
-    moments = {f"{name}.{key}": value for name, p in parameters.items() for key, value in optimizer.state[p].items()}
+    _save_tensors(temporary / "adapter" / _adapter_file(model.llm), adapter)
+    if isinstance(model.llm, PeftModel):
+        model.llm.peft_config[model.llm.active_adapter].save_pretrained(str(temporary / "adapter"))
+    _save_tensors(temporary / "perception.safetensors", outside)
     _save_tensors(temporary / "optimizer.safetensors", moments)
     _save_tensors(temporary / "rng.safetensors", _random_state())
     (temporary / "state.json").write_text(json.dumps(state.to_json(), indent=1), encoding="utf-8")
@@ -96,12 +114,6 @@ def _remove(checkpoint: Path) -> None:
     grave = checkpoint.with_name(f"{checkpoint.name}.old.tmp")
     os.replace(checkpoint, grave)
     shutil.rmtree(grave)
-
-
-def _save_adapter(folder: Path, llm: PreTrainedModel | PeftModel) -> None:
-    _save_tensors(folder / _adapter_file(llm), adapter_state(llm))
-    if isinstance(llm, PeftModel):
-        llm.peft_config[llm.active_adapter].save_pretrained(str(folder))
 
 
 def _adapter_file(llm: PreTrainedModel | PeftModel) -> str:
@@ -169,11 +181,11 @@ def load_optimizer(path: Path, model: PerceptionGPT, optimizer: torch.optim.Opti
         name, _, moment = key.rpartition(".")
         if name not in parameters:
             raise InputError(f"{path / 'optimizer.safetensors'}: {name} is not a trained parameter of this model")
-        optimizer.state[parameters[name]][moment] = value.to(parameters[name].device)
+        set_moment(optimizer, parameters[name], moment, value)
 
 
 def load_checkpoint(path: Path | str) -> tuple[PerceptionGPT, State]:
-    """The trained model of a checkpoint, in evaluation mode, and its state.
+    """The trained model of a checkpoint, in evaluation mode on the best device here, and its state.
 
     Args:
         path: as for `find_checkpoint`.
@@ -186,7 +198,7 @@ def load_checkpoint(path: Path | str) -> tuple[PerceptionGPT, State]:
     step, state = find_checkpoint(Path(path))
     model = build_model(state.profile, state.seed)
     load_weights(step, model)
-    return model.eval(), state
+    return model.eval().to(best_device()), state
 
 
 def _outside_llm(parameters: Mapping[str, nn.Parameter]) -> dict[str, nn.Parameter]:

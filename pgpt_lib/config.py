@@ -10,10 +10,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from .errors import InputError
 
@@ -41,6 +41,8 @@ class LLM(Section):
     lora_alpha: PositiveInt = 64
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    token_rows: Literal["new", "all"] = "new"  # rows of the embedding and the head that are tuned beside LoRA
+    precision: Literal["fp32", "bf16"] = "fp32"  # in which frozen weights are stored; trained ones are always fp32
     standardise: bool = False  # take off what all states behind an answer's header have in common, before decoding
 
 
@@ -50,6 +52,25 @@ class Fusion(Section):
     strategy: Literal["learned", "mean", "last", "second_last"] = "learned"
     normalise: bool = True
     shared: bool = False  # one set of weights for the LLM and the mask decoder, or two
+
+
+class Coordinates(Section):
+    """How the representations `numerical` and `vocabulary` write regions as text (paper, section 4.4, Tables 4 and 7).
+
+    A bin's token stands for its centre, so that a coordinate is at most half a bin off. 16 vertices of form "points"
+    take VisionLLM's 16 tokens of Table 4, 32 are Table 7's.
+    """
+
+    target: Literal["box", "mask"] = "box"  # what is written of a region that has both; a mask is written as contours
+    form: Literal["points", "axes"] = "points"  # of `vocabulary`: one token a point (Kosmos-2), or one a coordinate
+    bins: int = Field(default=32, ge=2, le=1000)  # along each side
+    vertices: int = Field(default=16, ge=3, le=256)  # of a mask's contours together
+
+    @model_validator(mode="after")
+    def _few_tokens(self) -> Self:
+        if self.form == "points" and self.bins > 64:
+            raise ValueError(f"bins = {self.bins} of form 'points' add {self.bins**2} tokens; take 64 bins or 'axes'")
+        return self
 
 
 class Losses(Section):
@@ -64,15 +85,32 @@ class Losses(Section):
 
 
 class Data(Section):
-    """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture."""
+    """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture.
 
-    name: Literal["refshapes", "refer"] = "refshapes"
+    `sources` maps data sets (`data.sources.SOURCES`) to shares of the dialogues (paper, section 4.1); it is what
+    `name: mixture` means, and the name may then be left out.
+    """
+
+    name: Literal["refshapes", "refer", "mixture"] = "refshapes"
     level: Literal["smoke", "cpu", "gpu"] = "cpu"
-    root: str | None = None  # the REFER layout's folder, for name: refer
+    root: str | None = None  # the REFER layout's folder for name: refer, the folder of all data sets for a mixture
+    sources: Mapping[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
     train_scenes: PositiveInt = 8000
     eval_scenes: PositiveInt = 500
     turns: PositiveInt = 6  # questions packed in one dialogue about an image
     tasks: Mapping[str, float] = Field(default_factory=lambda: {"rec": 1.0})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_mixtures(cls, settings: Any) -> Any:
+        """Sources without a name are a mixture; a name that contradicts them is an error."""
+        if isinstance(settings, Mapping):
+            name, sources = settings.get("name"), settings.get("sources")
+            if sources and name is None:
+                return {**settings, "name": "mixture"}
+            if bool(sources) != (name == "mixture"):
+                raise ValueError("data.sources belongs to data.name: mixture, and a mixture needs sources")
+        return settings
 
 
 class Training(Section):
@@ -88,6 +126,8 @@ class Training(Section):
     precision: Literal["bf16", "fp32"] = "bf16"
     save_every: PositiveInt = 200
     log_every: PositiveInt = 20
+    cache_features: bool = True  # encode each image once, on disk; else run the tower in every step
+    checkpointing: bool = False  # compute the language model's activations again instead of keeping them
     input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often an input region lacks its box or mask
 
 
@@ -106,8 +146,13 @@ class Profile(Section):
     vision: Vision
     llm: LLM
     fusion: Fusion = Fusion()
+    projector: Literal["mlp", "linear"] = "mlp"
     representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
+    coordinates: Coordinates = Coordinates()
     signals: tuple[str, ...] = ("box", "mask", "depth")
+    signal_widths: Mapping[str, PositiveInt] = Field(
+        default_factory=dict
+    )  # of a signal's networks; else its own choice
     losses: Losses = Losses()
     data: Data = Data()
     training: Training

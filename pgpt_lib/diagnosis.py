@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -45,6 +46,27 @@ def _is_finite_alone(model: PerceptionGPT, make_batch: MakeBatch, sample: Sample
     with torch.no_grad():
         losses = model(make_batch([sample], torch.Generator()).to(next(model.parameters()).device)).losses
     return all(math.isfinite(float(value)) for value in losses.values())
+
+
+def is_lost_peer(error: RuntimeError) -> bool:
+    """Whether an error says that another process cannot be reached."""
+    words = ("connection closed by peer", "connection reset", "broken pipe", "remote process exited", "nccl", "gloo")
+    return isinstance(error, torch.distributed.DistError) or any(word in str(error).lower() for word in words)
+
+
+def lost_peer(error: RuntimeError, checkpoint: Path | None) -> str:
+    """A message for the processes that are left when one of several has ended.
+
+    Args:
+        error: what the communication library says.
+        checkpoint: the last one, if any.
+    """
+    first = str(error).strip().splitlines()[0]
+    where = f"from {checkpoint}" if checkpoint else "from the start, for nothing was saved yet"
+    return (
+        f"another process of this training has ended or cannot be reached ({first}). All processes stop; the one that "
+        f"ended first says why. The same command with --resume goes on {where}, also with another number of processes"
+    )
 
 
 def no_emission(profile: Profile, trained: Sequence[str], step: int, losses: Mapping[str, float]) -> str:

@@ -27,11 +27,13 @@ class Answer:
     """One dialogue's answer.
 
     Attributes:
-        text: words and special tokens, one space apart; the end token left out.
+        text: words and special tokens, one space apart, the end token left out; `<vis>` stands for each region, however
+            it was written.
         token_ids: everything emitted, the end token included if it came before the limit.
         regions: in order of appearance, in the frame of the original image.
         states: [k, H], fp32, the state that each emitted `<vis>` was decoded from.
         predictions: for each signal its k raw predictions, in the frame of the model's input.
+        parse_failures: regions written as text that could not be read; they stay in `text` as they are.
     """
 
     text: str
@@ -39,6 +41,7 @@ class Answer:
     regions: list[Region]
     states: Tensor
     predictions: dict[str, Tensor] = field(default_factory=dict)
+    parse_failures: int = 0
 
 
 @dataclass
@@ -173,6 +176,9 @@ def _answer(
         for name in predictions:
             fields |= model.signal(name).restore(predictions[name][k], placement, threshold)
         decoded.append(Region(**fields))
-    text = model.chat.decode(ids)
-    regions = model.chat.representation.read(text, decoded, sample.size) if model.chat.representation else []
-    return Answer(text, ids, regions, states, predictions)
+    written, representation = model.chat.decode(ids), model.chat.representation
+    if representation is None:
+        return Answer(written, ids, [], states, predictions)
+    text, failures = representation.mark(written)
+    regions = representation.read(written, decoded, sample.size)
+    return Answer(text, ids, regions, states, predictions, failures)

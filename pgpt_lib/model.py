@@ -26,8 +26,10 @@ from .data.sample import Sample
 from .errors import InputError
 from .fusion import LayerFusion
 from .losses import language_loss, total_loss
+from .processes import best_device
 from .projector import Projector
 from .regions import Placement
+from .representations import get_representation
 from .signals import Signal, build_signals
 from .state_norm import StateNorm, header_states
 from .vision import VisionTower
@@ -45,12 +47,14 @@ class Output:
         losses: each term, unweighted, a mean over its targets; "language" and the signals' terms.
         counts: the number of supervised "tokens", of decoded "regions".
         states: [R, H], fp32, the state that each answer's `<vis>` is decoded from, in the batch's order.
+        emitted: [R], bool, whether the model, its true past given, would emit that `<vis>`.
     """
 
     loss: Tensor
     losses: dict[str, Tensor]
     counts: dict[str, int]
     states: Tensor
+    emitted: Tensor
 
 
 def locate_positions(positions: Positions) -> Positions:
@@ -78,11 +82,14 @@ class PerceptionGPT(nn.Module):
         width, channels = llm.config.hidden_size, tower.hidden_size
         self.tower = tower
         self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
+        if profile.training.checkpointing:
+            base_model(self.llm).activation_checkpointing_enable({"use_reentrant": False})
         self.fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
-        self.projector = Projector(channels, width, tower.num_tokens)
+        self.projector = Projector(channels, width, tower.num_tokens, profile.projector)
         self.state_norm = StateNorm(width) if profile.llm.standardise else nn.Identity()
         names = profile.signals if chat.vis_id is not None else ()
-        self.signals = build_signals(names, width, channels, tower.grid)
+        self.signals = build_signals(names, width, channels, tower.grid, profile.signal_widths)
+        self._no_split_modules = list(base_model(self.llm)._no_split_modules or ())  # the blocks, each sharded alone
         for name, signal in self.signals.items():
             if name not in self.input_signals:
                 cast(nn.Module, signal.encoder).requires_grad_(False)  # nothing reads it, so nothing would train it
@@ -119,9 +126,20 @@ class PerceptionGPT(nn.Module):
         return adapter_state(self.llm)
 
     def collate(self, samples: Sequence[Sample], features: LoadImages | None = None, **options: Any) -> Batch:
-        """`batch.collate` with this model's chat, signals and image size."""
+        """`batch.collate` with this model's chat, signals and image size.
+
+        Raises:
+            InputError: also where a dialogue is longer than the language model's positions, as with masks in numbers.
+        """
         signals = cast(Mapping[str, Signal], self.signals)
-        return collate(samples, self.chat, signals, self.tower.image_size, features, **options)
+        batch = collate(samples, self.chat, signals, self.tower.image_size, features, **options)
+        length, most = batch.input_ids.shape[1], base_model(self.llm).config.max_position_embeddings
+        if length > most:
+            raise InputError(
+                f"a dialogue of {length} tokens, but the language model was trained on {most} positions: lower "
+                "data.turns or coordinates.vertices"
+            )
+        return batch
 
     def placement(self, sample: Sample) -> Placement:
         """How a sample's image lies in the tower's square input."""
@@ -183,7 +201,8 @@ class PerceptionGPT(nn.Module):
         states = hidden[rows, locate_positions(batch.vis_position[batch.vis_is_answer])].float()
         losses |= self._signal_losses(batch, states, features, batch.image_index[rows])
         counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
-        return Output(total_loss(losses, self.profile.losses.model_dump()), losses, counts, states)
+        total = total_loss(losses, self.profile.losses.model_dump())
+        return Output(total, losses, counts, states, self.emission(states, table_out))
 
     def _signal_losses(self, batch: Batch, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
         """Equations 3 to 5 for the answers' regions; each term is a differentiable zero where it has no target."""
@@ -197,9 +216,9 @@ class PerceptionGPT(nn.Module):
         return losses
 
     @torch.no_grad()
-    def emission(self, batch: Batch, output: Output) -> Tensor:
-        """For each answer's `<vis>` whether the model, its true past given, would emit it: bool [R]."""
-        predicted = self.logits(output.states.detach(), self.embedding_tables()[1]).argmax(-1)
+    def emission(self, states: Tensor, table: Tensor) -> Tensor:
+        """For states [R, H] that answers' `<vis>` are decoded from, whether the model would emit it there: bool [R]."""
+        predicted = self.logits(states.detach(), table).argmax(-1)
         return torch.eq(predicted, -1 if self.chat.vis_id is None else self.chat.vis_id)
 
 
@@ -223,18 +242,21 @@ def build_model(
     Raises:
         InputError: a backbone is not to be had, a special token is not one id, or aligned weights do not fit.
     """
-    model, tokenizer = llm or load_llm(profile.llm.name)
+    model, tokenizer = llm or load_llm(profile.llm.name, profile.llm.precision)
     tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
-    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=profile.representation)
+    representation = get_representation(profile.representation, profile.coordinates, tower.image_size)
+    chat = Chat(cast(Tokenizer, tokenizer), num_image_tokens=tower.num_tokens, representation=representation)
     if model.config.hidden_size <= EAGER_WIDTH:
         model.set_attn_implementation("eager")
     generator = torch.Generator().manual_seed(seed)
-    add_token_rows(model, chat.base_vocabulary, sorted(chat.special_ids.values()), generator)
+    new_ids = [chat.special_ids[token] for token in representation.tokens]
+    add_token_rows(model, chat.base_vocabulary, new_ids, generator, representation.place_codes())
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)
     load_aligned(built)
     if isinstance(built.state_norm, StateNorm):
+        built.to(best_device())
         built.state_norm.calibrate(header_states(built))
     return built
 

@@ -167,12 +167,9 @@ def _exercises(cells: list[nbformat.NotebookNode]) -> list[str]:
     for kind, (begin, end) in MARKS.items():
         for cell in marked[kind]:
             name = cell.metadata["nbgrader"]["grade_id"]
-            if (
-                cell.source.count(begin) != 1
-                or cell.source.count(end) != 1
-                or cell.source.find(begin) > cell.source.find(end)
-            ):
-                found.append(f"cell {name} needs one `{begin}` before one `{end}`")
+            marks = re.findall(f"{begin}|{end}", cell.source)
+            if not marks or marks != [begin, end] * (len(marks) // 2):
+                found.append(f"cell {name} needs one `{begin}` before each `{end}`")
     solutions = [c.metadata["nbgrader"]["grade_id"] for c in marked["solution"]]
     tests = [c.metadata["nbgrader"]["grade_id"] for c in marked["grade"]]
     if len(solutions) < 2:

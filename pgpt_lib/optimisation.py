@@ -21,6 +21,7 @@ from .batch import Batch
 from .config import Profile, Training
 from .errors import RunError
 from .losses import supervised_positions
+from .processes import whole
 
 if TYPE_CHECKING:
     from .model import PerceptionGPT
@@ -146,11 +147,10 @@ def optimiser_step(
             loss = sum(weights.get(name, 1.0) * shares[name] * term for name, term in output.losses.items())
             # distributed training averages gradients over processes; the shares ask for their sum
             accelerator.backward(loss * accelerator.num_processes)
-        hits = bare.emission(batch, output)
-        seen["emitted"] += int(hits.sum())
-        seen["regions"] += len(hits)
+        seen["emitted"] += int(output.emitted.sum())
+        seen["regions"] += len(output.emitted)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(accelerator.clip_grad_norm_(parameters, profile.training.grad_clip))
+    norm = float(whole(accelerator.clip_grad_norm_(parameters, profile.training.grad_clip)))
     figures = _over_processes(accelerator, figures)
     if not math.isfinite(norm):
         raise NonFiniteError("the gradient", figures)

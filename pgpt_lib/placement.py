@@ -66,6 +66,16 @@ class Placement:
         cut = np.clip([(x1 - left) / w, (y1 - top) / h, (x2 - left) / w, (y2 - top) / h], 0, 1)
         return float(cut[0]), float(cut[1]), float(cut[2]), float(cut[3])
 
+    def points_to_input(self, points: np.ndarray) -> np.ndarray:
+        """Points (x, y), [n, 2], in [0, 1] of the original image as points in [0, 1] of the square."""
+        left, top, w, h = self.inner
+        return (np.array([left, top]) + np.asarray(points, np.float64) * (w, h)) / self.size
+
+    def points_from_input(self, points: np.ndarray) -> np.ndarray:
+        """Points (x, y), [n, 2], in [0, 1] of the square as points of the original image, moved to its borders."""
+        left, top, w, h = self.inner
+        return np.clip((np.asarray(points, np.float64) * self.size - (left, top)) / (w, h), 0, 1)
+
     def mask_to_input(self, rle: dict[str, Any], side: int) -> np.ndarray:
         """The share of each cell of a side x side grid over the square that the mask covers: float32 in [0, 1]."""
         if list(rle["size"]) != [self.height, self.width]:

@@ -3,9 +3,9 @@
 A region is a box, a mask, or both. Boxes are float64 xyxy, normalised to [0, 1] on the *original* image, whatever size
 the model sees; `Placement` maps between the two frames. Masks are compressed COCO RLE.
 
-The room has four files, and all names are offered here: this one, `masks.py` (polygons, run lengths, bitmaps),
-`boxes.py` (box algebra in torch) and `placement.py`. The last two are loaded when they are first asked for, so that
-scoring a file of predictions waits for neither torch nor Pillow.
+The room has five files, and all names are offered here: this one, `masks.py` (polygons, run lengths, bitmaps),
+`boxes.py` (box algebra in torch), `contours.py` and `placement.py`. The last three are loaded when they are first asked
+for, so that scoring a file of predictions waits for neither torch nor Pillow.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         generalized_iou,
         pairwise_iou,
     )
+    from .contours import contours_to_rle, mask_to_contours
     from .placement import Placement
 
 __all__ = [
@@ -50,11 +51,13 @@ __all__ = [
     "box_iou",
     "box_xyxy_to_cxcywh",
     "check_bbox",
+    "contours_to_rle",
     "generalized_iou",
     "mask_area",
     "mask_bounds",
     "mask_iou",
     "mask_overlap",
+    "mask_to_contours",
     "mask_to_rle",
     "mask_union",
     "pairwise_iou",
@@ -62,14 +65,15 @@ __all__ = [
     "to_rle",
 ]
 
+_LATER = {"Placement": ".placement", "contours_to_rle": ".contours", "mask_to_contours": ".contours"}  # else boxes.py
 _SLACK = 1e-6  # how far rounding may carry a normalised coordinate out of [0, 1]
 
 
 def __getattr__(name: str) -> Any:
-    """Load the box algebra and `Placement` on first use (PEP 562)."""
+    """Load the box algebra, contours and `Placement` on first use (PEP 562)."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(".placement" if name == "Placement" else ".boxes", __package__), name)
+    return getattr(importlib.import_module(_LATER.get(name, ".boxes"), __package__), name)
 
 
 @dataclass(frozen=True)

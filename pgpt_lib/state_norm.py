@@ -56,6 +56,7 @@ def header_states(model: PerceptionGPT) -> Tensor:
     samples = [Sample(f"header-{i}", "grey", (size, size), (Turn("user", text),)) for i, text in enumerate(texts)]
     picture = np.full((size, size, 3), GREY, np.uint8)
     batch = model.collate(samples, pixel_values=lambda _: model.tower.preprocess([picture]), generation=True)
+    batch = batch.to(model.projector.position.device)
     embeds = model.embed(batch, model.see(batch)[0], model.embedding_tables()[0])
     positions = (batch.attention_mask.cumsum(1) - 1).clamp(min=0)
     hidden = model.decoder(

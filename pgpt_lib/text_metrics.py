@@ -1,8 +1,7 @@
-"""Scores of answers in words: CIDEr, VQA accuracy and exact match.
+"""Scores of answers in words: CIDEr and exact match; VQA accuracy is in `vqa_metric`.
 
 CIDEr (Vedantam et al., CVPR 2015) comes from pycocoevalcap's scorer. Its tokenizer is a Java program; `ptb_tokenize`
-takes its place and follows the same Penn Treebank rules. VQA accuracy (Antol et al., ICCV 2015) counts the agreement
-with ten people's answers, after the benchmark's normalisation.
+takes its place and follows the same Penn Treebank rules.
 """
 
 from __future__ import annotations
@@ -104,54 +103,6 @@ def cider(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> tup
         scorer += (ptb_tokenize(candidate), [ptb_tokenize(t) for t in truths])
     mean, each = scorer.compute_score()
     return float(mean), np.asarray(each, dtype=np.float64)
-
-
-_ARTICLES = {"a", "an", "the"}
-_NUMBERS = {word: str(i) for i, word in enumerate("zero one two three four five six seven eight nine ten".split())}
-_NUMBERS["none"] = "0"
-# Contractions that people type without the apostrophe. Those that are words of their own (ill, well, were) stay.
-_CONTRACTIONS = {
-    word.replace("'", ""): word
-    for word in (
-        "ain't aren't can't couldn't didn't doesn't don't hadn't hasn't haven't isn't mightn't mustn't needn't "
-        "shouldn't wasn't weren't won't wouldn't he's i'm i've it'd let's she's somebody's someone's something's "
-        "that's there's they'd they'll they're they've what's where's who's who'd who'll why's you'd you'll "
-        "you're you've could've should've would've might've must've o'clock ma'am y'all"
-    ).split()
-}
-_SIGNS = re.compile(r"""[;/\[\]"{}()=+_\-><@`,?!\\]""")
-
-
-def normalise_answer(answer: str) -> str:
-    """An answer as VQA compares it: lower case, no punctuation or articles, numbers up to ten as digits.
-
-    A comma between digits goes, a full stop stays only before a digit; a sign between two words becomes a space.
-    """
-    text = " ".join(answer.lower().split())
-    text = re.sub(r"(?<=\d),(?=\d)", "", text)
-    text = re.sub(rf"(?<=\S){_SIGNS.pattern}(?=\S)", " ", text)
-    text = _SIGNS.sub("", text)
-    text = re.sub(r"\.(?!\d)", "", text)
-    words = (_NUMBERS.get(word, word) for word in text.split())
-    return " ".join(_CONTRACTIONS.get(word, word) for word in words if word not in _ARTICLES)
-
-
-def vqa_accuracy(answer: str, human_answers: Sequence[str]) -> float:
-    """VQA's accuracy of one answer, in [0, 1].
-
-    With ten people's answers: over every choice of nine of them, the mean of min(1, matches / 3). With fewer answers
-    the same rule holds; a single one makes it exact match.
-
-    Raises:
-        InputError: no answers to compare with.
-    """
-    if not human_answers:
-        raise InputError(f"no human answers to compare {answer!r} with")
-    given, truths = normalise_answer(answer), [normalise_answer(a) for a in human_answers]
-    if len(truths) == 1:
-        return float(given == truths[0])
-    matches = sum(t == given for t in truths)
-    return float(np.mean([min(1.0, (matches - (t == given)) / min(3, len(truths) - 1)) for t in truths]))
 
 
 def exact_match(answer: str, truth: str) -> bool:

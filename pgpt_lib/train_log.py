@@ -57,16 +57,23 @@ class TrainLog:
 
 
 class Window:
-    """The steps since the last record, to be logged as their mean. After a resumption the first window may be short."""
+    """The steps since the last record, to be logged as their mean. After a resumption the first window may be short.
 
-    def __init__(self) -> None:
+    Args:
+        processes: how many train together; each sees its share of the samples.
+    """
+
+    def __init__(self, processes: int = 1) -> None:
+        self.processes = processes
         self.figures: list[StepFigures] = []
         self.expressions, self.began = 0, time.monotonic()
 
     def add(self, figures: StepFigures, samples: Sequence[Sample]) -> None:
         """One step more; `samples` are those of all its micro-batches."""
         self.figures.append(figures)
-        self.expressions += sum(turn.role == "assistant" for sample in samples for turn in sample.turns)
+        self.expressions += self.processes * sum(
+            turn.role == "assistant" for sample in samples for turn in sample.turns
+        )
 
     def record(self, step: int, rate: float, seconds: float) -> dict[str, Any]:
         """The record of the window, which then starts again.

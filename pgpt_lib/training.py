@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,18 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator, PartialState
+from accelerate import Accelerator, DistributedType, PartialState
 
 from .batch import Batch
 from .checkpoint import load_optimizer, load_weights, save_checkpoint
 from .checkpoint_files import State, find_checkpoint, library_versions, list_checkpoints, set_aside
 from .config import Profile, Training
 from .data.sample import Sample, Stream
-from .diagnosis import MakeBatch, no_emission, non_finite
+from .diagnosis import MakeBatch, is_lost_peer, lost_peer, no_emission, non_finite
 from .errors import InputError, RunError
 from .interrupts import StopSignals
 from .optimisation import NonFiniteError, build_optimizer, learning_rate, optimiser_step, set_learning_rate, step_seed
 from .placement import Placement
+from .processes import best_device, join_processes
 from .train_log import Progress, TrainLog, Window
 
 if TYPE_CHECKING:  # the loop itself needs no transformers
@@ -88,6 +89,7 @@ def train(
 
     profile = with_settings(profile, steps=steps, save_every=save_every)
     out = Path(out_dir)
+    join_processes()
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
         start = starting_point(out, profile, seed, resume)
     if start and start[1].step == profile.training.steps:
@@ -163,6 +165,8 @@ def fit(
     first, before = (start[1].step, start[1].seconds) if start else (0, 0.0)
     # Precision is set by autocast, step by step: accelerate would fix it for the whole process.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
+    if accelerator.distributed_type == DistributedType.DEEPSPEED and settings.accumulation > 1:
+        raise InputError(f"training.accumulation is {settings.accumulation}; DeepSpeed's ZeRO-2 takes 1, or use FSDP")
     parameters = model.trainable_parameters()
     if start:
         load_weights(start[0], model)
@@ -178,10 +182,10 @@ def fit(
     bar = Progress(settings.steps, first, progress and accelerator.is_main_process)
     checkpoint = start[0] if start else out
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    began, window = time.monotonic(), Window()
+    began, window = time.monotonic(), Window(accelerator.num_processes)
     check = min(settings.steps, max(round(EMISSION_CHECK[0] * settings.steps), EMISSION_CHECK[1]))
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
-    with torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
+    with _lost_peers(accelerator, out), torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
         for step, (samples, parts) in enumerate(batches, start=first):
             torch.manual_seed(step_seed(seed, step, f"model/{accelerator.process_index}"))
             rate = learning_rate(step, settings.steps, settings.lr, settings.warmup)
@@ -189,6 +193,9 @@ def fit(
             try:
                 figures = optimiser_step(accelerator, wrapped, stepper, parts, profile)
             except NonFiniteError as error:
+                if accelerator.distributed_type == DistributedType.FSDP:  # no process can try a sample by itself
+                    named = ", ".join(sample.sample_id for sample in samples)
+                    raise RunError(f"step {step + 1}: {error}; samples of this process: {named}") from None
                 raise RunError(non_finite(model, make_batch, samples, step, str(error))) from None
             window.add(figures, samples)
             done, seconds = step + 1, before + time.monotonic() - began
@@ -207,13 +214,25 @@ def fit(
             stopping = accelerator.check_trigger()  # in all processes, if in one
             if done % settings.save_every == 0 or done == settings.steps or stopping:
                 checkpoint = out / "checkpoint" / f"step_{done}"
-                if accelerator.is_main_process:
-                    epoch = done * settings.batch_size // profile.data.train_scenes
-                    save_checkpoint(checkpoint.parent, model, optimizer, State(profile, seed, done, epoch, seconds))
+                epoch = done * settings.batch_size // profile.data.train_scenes
+                state, writes = State(profile, seed, done, epoch, seconds), accelerator.is_main_process
+                save_checkpoint(checkpoint.parent, model, optimizer, state, write=writes)
                 accelerator.wait_for_everyone()
             if stopping and done < settings.steps:
                 stop.leave(f"stopped after step {done}, saved in {checkpoint}: --resume goes on from there")
     return _result(checkpoint, log, first)
+
+
+@contextmanager
+def _lost_peers(accelerator: Accelerator, out: Path) -> Iterator[None]:
+    """Say what to do when another process is gone, whatever this one was waiting for."""
+    try:
+        yield
+    except RuntimeError as error:
+        if isinstance(error, RunError) or accelerator.num_processes == 1 or not is_lost_peer(error):
+            raise
+        held = list_checkpoints(out / "checkpoint")
+        raise RunError(lost_peer(error, held[-1][1] if held else None)) from error
 
 
 @contextmanager
@@ -225,7 +244,7 @@ def _batches(
     def prepare(step: int) -> tuple[list[Sample], list[Batch]]:
         samples = stream.batch(step, settings.batch_size)[accelerator.process_index :: accelerator.num_processes]
         size = -(-len(samples) // settings.accumulation)
-        draw = torch.Generator().manual_seed(step_seed(seed, step, f"batch/{accelerator.process_index}"))
+        draw = torch.Generator().manual_seed(step_seed(seed, step, "batch"))  # the same in all processes
         return samples, [make_batch(samples[i : i + size], draw) for i in range(0, len(samples), size)]
 
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
@@ -242,16 +261,25 @@ def _batches(
 
 
 def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> MakeBatch:
-    """Collates a model's batches from features on disk: the tower is frozen, so it sees each image once, beforehand."""
+    """Collates a model's batches from features on disk: the tower is frozen, so it sees each image once, beforehand.
+
+    With `training.cache_features` off (the features of all images may fit no disk) batches hold pixels for the tower.
+    """
     from .backbones import cache_dir
     from .feature_cache import FeatureCache
 
+    model.tower.to(best_device())
     size, dropout = model.tower.image_size, model.profile.training.input_dropout
 
     def load_square(image_id: str) -> np.ndarray:
         image = stream.images.load_image(image_id)
         return Placement(image.shape[0], image.shape[1], size).image(image)
 
+    def pixels(image_ids: Sequence[str]) -> torch.Tensor:
+        return model.tower.preprocess([load_square(image_id) for image_id in image_ids]).cpu()
+
+    if not model.profile.training.cache_features:
+        return lambda samples, draw: model.collate(samples, pixel_values=pixels, input_dropout=dropout, generator=draw)
     cache = FeatureCache(model.tower, cache_dir() / "features")
     cache.features(stream.image_ids(), load_square, progress)
     return lambda samples, draw: model.collate(samples, cache.rows, input_dropout=dropout, generator=draw)

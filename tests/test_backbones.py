@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -149,7 +150,7 @@ def test_the_hub_comes_before_the_wheel_and_is_given_up_fast(
         return str(model_folder(sandbox / "snapshot"))
 
     monkeypatch.setenv("PGPT_CACHE", str(sandbox / "other"))
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda api, repo, timeout: None)
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda api, repo, timeout: SimpleNamespace(siblings=[]))
     monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot)
     assert resolve("toy") == sandbox / "snapshot" and len(toy) == 1
 

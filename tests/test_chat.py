@@ -27,9 +27,13 @@ def byte_level(special: list[str]) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=core)
 
 
-@pytest.fixture(scope="module", params=["nano", "chatml", "vicuna"])
+@pytest.fixture(scope="module", params=["nano", "chatml", "vicuna", "llama3"])
 def chat(request: pytest.FixtureRequest, tokenizer: PreTrainedTokenizerFast) -> Chat:
-    special = {"chatml": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"], "vicuna": ["<unk>", "<s>", "</s>"]}
+    special = {
+        "chatml": ["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+        "vicuna": ["<unk>", "<s>", "</s>"],
+        "llama3": ["<|begin_of_text|>", "<|end_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+    }
     own = tokenizer if request.param == "nano" else byte_level(special[request.param])
     made = Chat(own, num_image_tokens=N)
     assert made.template.name == request.param
@@ -175,4 +179,5 @@ def test_regions_as_text_have_no_slots(tokenizer: PreTrainedTokenizerFast) -> No
 
 
 def test_templates_have_one_end_token_each() -> None:
-    assert {name: t.end for name, t in TEMPLATES.items()} == {"nano": "<end>", "chatml": "<|im_end|>", "vicuna": "</s>"}
+    ends = {"nano": "<end>", "chatml": "<|im_end|>", "vicuna": "</s>", "llama3": "<|eot_id|>", "mistral": "</s>"}
+    assert {name: t.end for name, t in TEMPLATES.items()} == ends

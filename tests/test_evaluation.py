@@ -61,7 +61,7 @@ class Scripted:
         self.asked += [(s.turns[-1].text, max_new_tokens) for s in samples]
         assert all(s.turns[-1].role == "user" for s in samples), "a prompt must not hold its answer"
         given = [self.answers[s.turns[-1].text] for s in samples]
-        return [SimpleNamespace(text=text, regions=list(regions)) for text, regions in given]
+        return [SimpleNamespace(text=text, regions=list(regions), parse_failures=0) for text, regions in given]
 
 
 def test_rec_scores_by_hand() -> None:

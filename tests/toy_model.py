@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from pgpt_lib import training
-from pgpt_lib.batch import Batch
+from pgpt_lib.batch import Batch, slot_numbers
 from pgpt_lib.config import Profile, load_profile
 from pgpt_lib.data.sample import Sample, Turn
 from pgpt_lib.losses import IGNORE_INDEX, language_loss
@@ -41,6 +41,7 @@ class ToyLLM(nn.Module):
 class ToyOutput:
     losses: dict[str, Tensor]
     states: Tensor
+    emitted: Tensor
 
 
 class ToyModel(nn.Module):
@@ -63,11 +64,7 @@ class ToyModel(nn.Module):
         prediction = self.signals["box"].decode(states, states)
         losses = {"language": language_loss(hidden, batch.labels, self.llm.lm_head)}
         losses |= self.signals["box"].losses(prediction, values[batch.vis_is_answer], present[batch.vis_is_answer])
-        return ToyOutput(losses, states)
-
-    @torch.no_grad()
-    def emission(self, batch: Batch, output: ToyOutput) -> Tensor:
-        return self.llm.lm_head(output.states).argmax(-1) == VIS_ID
+        return ToyOutput(losses, states, self.llm.lm_head(states.detach()).argmax(-1) == VIS_ID)
 
 
 class ToyStream:
@@ -117,7 +114,7 @@ def make_batch(samples: Sequence[Sample], draw: torch.Generator) -> Batch:
         vis_position=torch.full_like(where, 3),
         vis_is_answer=torch.ones(len(where), dtype=torch.bool),
         targets={"box": (values, present)},
-        visible={"box": present & (torch.rand(len(where), generator=draw) > 0.1)},
+        visible={"box": present & (slot_numbers([(samples[i].sample_id, 1) for i in vis_row], 1, draw)[:, 0] > 0.1)},
         regions=regions,
         placements=placements,
         sample_ids=[s.sample_id for s in samples],

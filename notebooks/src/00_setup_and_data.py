@@ -177,7 +177,7 @@ def my_bounds(bitmap):
 # %% nbgrader={"grade_id": "my_bounds_check", "grade": true, "points": 1}
 checks.check_mask_bounds(my_bounds)
 ### BEGIN HIDDEN TESTS
-checks.check_mask_bounds(my_bounds, seed=1234)
+checks.check_mask_bounds(my_bounds, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -245,7 +245,7 @@ def my_decode(counts, height, width):
 # %% nbgrader={"grade_id": "my_decode_check", "grade": true, "points": 2}
 checks.check_rle(my_decode)
 ### BEGIN HIDDEN TESTS
-checks.check_rle(my_decode, seed=1234)
+checks.check_rle(my_decode, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -261,6 +261,55 @@ assert to_rle(plain, 3, 4) == mask_to_rle(bitmap)
 assert (my_decode(plain["counts"], 3, 4) == rle_to_mask(to_rle(plain, 3, 4))).all()
 first = scene_regions(worlds[0])[0]
 print(f"an object of {rle_to_mask(first.mask).sum()} pixels takes {len(first.mask['counts'])} characters")
+
+# %% [markdown]
+# ### Exercise 3: into the library's frame (★☆☆, 5 minutes)
+#
+# Section 3 turned a COCO box into fractions. Write it as `my_fractions(bbox, height, width)`: it returns (x1, y1, x2,
+# y2), each between 0 and 1. Annotations may leave the picture by a few pixels; what lies beyond the border is cut off.
+
+# %% tags=["attempt"]
+def my_fractions(bbox, height, width):
+    """COCO's [x, y, width, height] in pixels to (x1, y1, x2, y2) in [0, 1] of the picture, cut off at its border."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_fractions, my_fractions)
+
+# %% [markdown]
+# <details><summary>Hint 1: which side</summary>
+#
+# x is a fraction of the width, y one of the height.
+# </details>
+# <details><summary>Hint 2: the border</summary>
+#
+# `min(1, max(0, v))`, or `np.clip`.
+# </details>
+
+# %% nbgrader={"grade_id": "my_fractions", "solution": true}
+def my_fractions(bbox, height, width):
+    """COCO's [x, y, width, height] in pixels to (x1, y1, x2, y2) in [0, 1] of the picture, cut off at its border."""
+    ### BEGIN SOLUTION
+    x, y, w, h = bbox
+    corners = np.array([x / width, y / height, (x + w) / width, (y + h) / height])
+    return tuple(np.clip(corners, 0, 1).tolist())
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_fractions_check", "grade": true, "points": 1}
+checks.check_fractions(my_fractions)
+### BEGIN HIDDEN TESTS
+checks.check_fractions(my_fractions, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# With it, the box of the first scene's first object, from COCO's numbers to the library's and by hand:
+
+# %%
+first_box = scene_regions(worlds[0])[0]
+pixels = first_box.to_coco(*render(worlds[0]).shape[:2])["bbox"]
+print("library:", first_box.box)
+print("by hand:", my_fractions(pixels, *render(worlds[0]).shape[:2]))
 
 # %% [markdown]
 # ## 5 · Referring expressions

@@ -151,7 +151,7 @@ def my_fusion(hidden_states, logits):
 # %% nbgrader={"grade_id": "my_fusion_check", "grade": true, "points": 1}
 checks.check_fusion(my_fusion)
 ### BEGIN HIDDEN TESTS
-checks.check_fusion(my_fusion, seed=1234)
+checks.check_fusion(my_fusion, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -217,7 +217,7 @@ def my_normalise(hidden_states):
 # %% nbgrader={"grade_id": "my_normalise_check", "grade": true, "points": 1}
 checks.check_normalise(my_normalise)
 ### BEGIN HIDDEN TESTS
-checks.check_normalise(my_normalise, seed=1234)
+checks.check_normalise(my_normalise, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -332,7 +332,67 @@ run.figure(fig, "probes", alt="Accuracy of linear probes for colour and shape by
 # several patches to be seen together. And the two questions peak in different layers: colour can be read from the
 # very first and is partly given up on the way to the top; shape is only there after some layers. No single layer is
 # best for both, so there is something to fuse.
+
+# %% [markdown]
+# ### Exercise 3: the probe itself (★★☆, 20 minutes)
 #
+# What is inside `layer_probe`? A *ridge regression*: a linear map $W$ from a token's features to its label, written as
+# a vector with a 1 in the label's place, that keeps its own numbers small:
+#
+# $$\min_W \; \lVert X W - Y \rVert^2 + \lambda \lVert W \rVert^2$$
+#
+# Write `my_ridge(features, targets, strength)` for features $X$ `[n, C]` and targets $Y$ `[n, K]`; it returns `[C, K]`.
+# There is a closed form: set the gradient to zero.
+
+# %% tags=["attempt"]
+def my_ridge(features, targets, strength):
+    """The weights [C, K] that minimise ||features W - targets||^2 + strength ||W||^2."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_ridge, my_ridge)
+
+# %% [markdown]
+# <details><summary>Hint 1: the gradient</summary>
+#
+# $2 X^T (X W - Y) + 2 \lambda W = 0$, so $(X^T X + \lambda I) W = X^T Y$.
+# </details>
+# <details><summary>Hint 2: solving</summary>
+#
+# `torch.linalg.solve(A, B)` gives the W with A W = B; an inverse is neither needed nor as exact.
+# </details>
+# <details><summary>Hint 3: the penalty</summary>
+#
+# `torch.eye(C)` is the identity; mind its dtype.
+# </details>
+
+# %% nbgrader={"grade_id": "my_ridge", "solution": true}
+def my_ridge(features, targets, strength):
+    """The weights [C, K] that minimise ||features W - targets||^2 + strength ||W||^2."""
+    ### BEGIN SOLUTION
+    gram = features.T @ features
+    penalty = strength * torch.eye(len(gram), dtype=gram.dtype)
+    return torch.linalg.solve(gram + penalty, features.T @ targets)
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_ridge_check", "grade": true, "points": 2}
+checks.check_ridge(my_ridge)
+### BEGIN HIDDEN TESTS
+checks.check_ridge(my_ridge, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# On the last layer of our scenes, without holding anything out: how many of the labelled tokens does it name?
+
+# %%
+on_objects = labels["colour"] >= 0
+last = F.layer_norm(shape_layers[:, -1][on_objects].double(), [tower.hidden_size])
+wanted = F.one_hot(labels["colour"][on_objects], len(COLOURS)).double()
+named = (last @ my_ridge(last, wanted, 1.0)).argmax(1) == labels["colour"][on_objects]
+print(f"colour from the last layer, on the tokens it was fitted to: {named.double().mean():.2f}")
+
+# %% [markdown]
 # ## 5 · The same question to photographs
 #
 # Real pictures have no list of colours and shapes, but the annotated ones have objects. The question is now: which

@@ -148,7 +148,7 @@ def my_to_centre(boxes):
 # %% nbgrader={"grade_id": "my_to_centre_check", "grade": true, "points": 1}
 checks.check_cxcywh(my_to_centre)
 ### BEGIN HIDDEN TESTS
-checks.check_cxcywh(my_to_centre, seed=1234)
+checks.check_cxcywh(my_to_centre, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -357,7 +357,7 @@ def my_position_code(grid, size):
 # %% nbgrader={"grade_id": "my_position_code_check", "grade": true, "points": 2}
 checks.check_position_code(my_position_code)
 ### BEGIN HIDDEN TESTS
-checks.check_position_code(my_position_code, seed=1234)
+checks.check_position_code(my_position_code, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -376,9 +376,49 @@ run.figure(fig, "position_codes", alt="Likeness of each cell's code with the mid
 # %% [markdown]
 # Brightest in the middle and falling away in both directions: near cells have similar codes, and no other cell has the
 # middle one's.
+
+# %% [markdown]
+# ### Exercise 3: a mask on a grid (★★☆, 15 minutes)
 #
-# To see what each brings, we train the same head twice: with the tower's features of the picture, and with features
-# that are all zero. First the features, the mean of the tower's layers (notebook 01 looks into them).
+# The decoder's grid is coarser than the picture. In section 1 each cell of it held the share that the object covers.
+# Write `my_grid(mask, cells)` for a mask `[h, w]` of zeros and ones whose sides `cells` divides.
+
+# %% tags=["attempt"]
+def my_grid(mask, cells):
+    """The share of each cell of a [cells, cells] grid that a mask [h, w] covers; cells divides h and w."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_mask_grid, my_grid)
+
+# %% [markdown]
+# <details><summary>Hint 1: blocks</summary>
+#
+# `mask.reshape(cells, h // cells, cells, w // cells)` has a block's rows on axis 1 and its columns on axis 3.
+# </details>
+# <details><summary>Hint 2: not one pixel</summary>
+#
+# A cell's value is a mean over its block; one pixel of it says little.
+# </details>
+
+# %% nbgrader={"grade_id": "my_grid", "solution": true}
+def my_grid(mask, cells):
+    """The share of each cell of a [cells, cells] grid that a mask [h, w] covers; cells divides h and w."""
+    ### BEGIN SOLUTION
+    h, w = mask.shape
+    return mask.reshape(cells, h // cells, cells, w // cells).mean(axis=(1, 3))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_grid_check", "grade": true, "points": 2}
+checks.check_mask_grid(my_grid)
+### BEGIN HIDDEN TESTS
+checks.check_mask_grid(my_grid, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# To see what embedding and picture each bring, we train the same head twice: with the tower's features of the picture,
+# and with features that are all zero. First the features, the mean of the tower's layers (notebook 01 looks into them).
 
 # %%
 from pgpt_lib.backbones import load_vision
@@ -521,7 +561,127 @@ view.show()
 # %% [markdown]
 # At the ends the decoded box lies on A and on B; in between it travels. Tokens of a vocabulary have nothing between
 # them: to the loss, `<loc_17>` is as far from `<loc_18>` as from `<loc_900>`.
+
+# %% [markdown]
+# ### Exercise 4: a signal of one's own (★★★, 90 minutes)
 #
+# Boxes and masks are two *signals* of many. The paper's introduction says that others are easily added; the library's
+# third, depth, has fifty lines (`pgpt_lib/signals/depth.py`). Write a fourth: `PointSignal`, the middle of a region's
+# box. The methods and what they are for stand in `pgpt_lib/signals/base.py`. What is checked: values in the frame of
+# the model's square, a way back to the original picture, absent regions, a loss, and that it learns.
+
+# %% tags=["attempt"]
+from pgpt_lib.signals import Signal
+
+
+class PointSignal(Signal):
+    """The middle of a region's box: values and predictions [R, 2], (x, y) in [0, 1] of the model's square."""
+
+    name = "point"
+    loss_names = ("point",)
+
+    def __init__(self, hidden_size, feature_size, grid):
+        super().__init__(hidden_size, feature_size, grid)
+        raise NotImplementedError("your turn: two small networks")
+
+    def collate(self, regions, placements):
+        """Values [R, 2], and present [R]: whether a region has a box."""
+
+    def encode(self, values):
+        """Values [R, 2] to embeddings [R, H]."""
+
+    def decode(self, state, features, image_index=None):
+        """States [R, H] to predictions [R, 2] in [0, 1]."""
+
+    def loss_terms(self, prediction, values):
+        """{"point": a number}."""
+
+    def restore(self, prediction, placement, threshold=0.5):
+        """{"point": (x, y)} on the original picture, from one row."""
+
+
+attempt(checks.check_point_signal, PointSignal)
+
+# %% [markdown]
+# <details><summary>Hint 1: the frame</summary>
+#
+# `placement.box_to_input(box)` and `box_from_input(box)` lead to the square and back; a point is a box without extent.
+# </details>
+# <details><summary>Hint 2: the networks</summary>
+#
+# `three_layers(2, 64, hidden_size)` and one the other way round, with a sigmoid at the end.
+# </details>
+# <details><summary>Hint 3: absent regions</summary>
+#
+# Their values are zeros, and `present` is False there; the base class leaves them out of the loss.
+# </details>
+
+# %% nbgrader={"grade_id": "PointSignal", "solution": true}
+class PointSignal(Signal):
+    """The middle of a region's box: values and predictions [R, 2], (x, y) in [0, 1] of the model's square."""
+
+    name = "point"
+    loss_names = ("point",)
+
+    def __init__(self, hidden_size, feature_size, grid):
+        super().__init__(hidden_size, feature_size, grid)
+        ### BEGIN SOLUTION
+        self.encoder, self.decoder = three_layers(2, 64, hidden_size), three_layers(hidden_size, 64, 2)
+        ### END SOLUTION
+
+    def collate(self, regions, placements):
+        """Values [R, 2], and present [R]: whether a region has a box."""
+        ### BEGIN SOLUTION
+        boxes = [p.box_to_input(r.box) if r.box else (0.0,) * 4 for r, p in zip(regions, placements, strict=True)]
+        corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 2, 2)
+        return corners.mean(1), torch.tensor([r.box is not None for r in regions])
+        ### END SOLUTION
+
+    def encode(self, values):
+        """Values [R, 2] to embeddings [R, H]."""
+        ### BEGIN SOLUTION
+        return self.encoder(values)
+        ### END SOLUTION
+
+    def decode(self, state, features, image_index=None):
+        """States [R, H] to predictions [R, 2] in [0, 1]."""
+        ### BEGIN SOLUTION
+        return self.decoder(state).sigmoid()
+        ### END SOLUTION
+
+    def loss_terms(self, prediction, values):
+        """{"point": a number}."""
+        ### BEGIN SOLUTION
+        return {"point": (prediction - values).abs().mean()}
+        ### END SOLUTION
+
+    def restore(self, prediction, placement, threshold=0.5):
+        """{"point": (x, y)} on the original picture, from one row."""
+        ### BEGIN SOLUTION
+        x, y = prediction.tolist()
+        return {"point": placement.box_from_input((x, y, x, y))[:2]}
+        ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "PointSignal_check", "grade": true, "points": 4}
+checks.check_point_signal(PointSignal)
+### BEGIN HIDDEN TESTS
+checks.check_point_signal(PointSignal, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# `register(PointSignal)` of `pgpt_lib.signals` would make it known to profiles, `signals: [box, mask, point]`, and a
+# model would train with it. Here it goes through an embedding of its own, as the boxes did in section 4.
+
+# %%
+point = PointSignal(16, 1, 8)
+middles, _ = point.collate(regions, [square_of] * len(regions))
+train(point, box_steps, lambda: (random_boxes(256)[:, :2], torch.zeros(256, 1, 1)))
+with torch.no_grad():
+    off = (point.decode(point.encode(middles[held_out]), None) - middles[held_out]).abs().mean().item()
+print(f"points of held-out scenes come back {off:.3f} of the square away, by axis")
+
+# %% [markdown]
 # ## Questions to think about
 #
 # 1. The decoder in section 5 sees features of the *fused* layers. Which layers would you expect a mask to need, and

@@ -160,7 +160,7 @@ def my_giou(a, b):
 # %% nbgrader={"grade_id": "my_giou_check", "grade": true, "points": 2}
 checks.check_giou(my_giou)
 ### BEGIN HIDDEN TESTS
-checks.check_giou(my_giou, seed=1234)
+checks.check_giou(my_giou, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -391,7 +391,7 @@ def my_dice_loss(logits, target):
 # %% nbgrader={"grade_id": "my_dice_loss_check", "grade": true, "points": 2}
 checks.check_dice(my_dice_loss)
 ### BEGIN HIDDEN TESTS
-checks.check_dice(my_dice_loss, seed=1234)
+checks.check_dice(my_dice_loss, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -422,6 +422,59 @@ for name, loss in {"mask by mask": my_dice_loss, "pooled": pooled_dice}.items():
     (slope,) = torch.autograd.grad(loss(asked, batch), asked)
     pulls[name] = (slope[1] * batch[1]).abs().sum().item()
 print(f"pooling divides the pull at the small object's pixels by {pulls['mask by mask'] / pulls['pooled']:.0f}")
+
+# %% [markdown]
+# ### Exercise 3: cross-entropy that stays finite (★★☆, 15 minutes)
+#
+# By hand, BCE took the logarithm of a probability. In single precision the sigmoid of 100 is exactly 1, and the
+# logarithm of 1 - 1 is minus infinity. Write `my_bce_loss(logits, target)` so that logits in the hundreds do no harm
+# and a confident mistake costs its logit. Targets may lie between 0 and 1. Build it; do not call a ready loss.
+
+# %% tags=["attempt"]
+def my_bce_loss(logits, target):
+    """Binary cross-entropy, a mean over all pixels: [R, h, w] and [R, h, w] to a number."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_bce, my_bce_loss)
+
+# %% [markdown]
+# <details><summary>Hint 1: the pieces</summary>
+#
+# $\log \sigma(x) = -\log(1 + e^{-x})$ and $\log (1 - \sigma(x)) = -\log(1 + e^{x})$.
+# </details>
+# <details><summary>Hint 2: put together</summary>
+#
+# $-t \log \sigma(x) - (1 - t) \log(1 - \sigma(x)) = \log(1 + e^x) - t x$.
+# </details>
+# <details><summary>Hint 3: without overflow</summary>
+#
+# `torch.logaddexp(torch.zeros_like(x), x)` is $\log(1 + e^x)$ for every x.
+# </details>
+
+# %% nbgrader={"grade_id": "my_bce_loss", "solution": true}
+def my_bce_loss(logits, target):
+    """Binary cross-entropy, a mean over all pixels: [R, h, w] and [R, h, w] to a number."""
+    ### BEGIN SOLUTION
+    log_one_plus_exp = torch.logaddexp(torch.zeros_like(logits), logits)
+    return (log_one_plus_exp - target * logits).mean()
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_bce_loss_check", "grade": true, "points": 2}
+checks.check_bce(my_bce_loss)
+### BEGIN HIDDEN TESTS
+checks.check_bce(my_bce_loss, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The naive form and yours, for a pixel of the background that the model is ever surer to be object:
+
+# %%
+for logit in (2.0, 20.0, 200.0):
+    sure, background = torch.full((1, 1, 1), logit), torch.zeros(1, 1, 1)
+    naive = -(1 - sure.sigmoid()).log().mean()
+    print(f"logit {logit:5.0f}: naive {naive:8.3f}, yours {my_bce_loss(sure, background):8.3f}")
 
 # %% [markdown]
 # ## 6 · What that means for a trained model

@@ -103,7 +103,7 @@ def trained(model):
 # %% nbgrader={"grade_id": "trained_check", "grade": true, "points": 1}
 checks.check_parameter_count(trained)
 ### BEGIN HIDDEN TESTS
-checks.check_parameter_count(trained, seed=1234)
+checks.check_parameter_count(trained, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -178,7 +178,7 @@ def vis_states(hidden_states, input_ids, vis_id):
 # %% nbgrader={"grade_id": "vis_states_check", "grade": true, "points": 2}
 checks.check_vis_position(vis_states)
 ### BEGIN HIDDEN TESTS
-checks.check_vis_position(vis_states, seed=1234)
+checks.check_vis_position(vis_states, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -274,6 +274,58 @@ from pgpt_lib.generation import feedback
 code = feedback(model, predictions)
 print(f"fed back as {list(code.shape)} embeddings; norm {code.norm(dim=-1).mean():.2f},"
       f" words have {model.embedding_tables()[0].norm(dim=-1).mean():.2f}")
+
+# %% [markdown]
+# ### Exercise 3: a loop with a cache (★★★, 40 minutes)
+#
+# Write the loop. `model(new_ids, cache)` reads a list of new tokens after those that the cache stands for (`None` at
+# first) and returns the scores of the token that comes next, and a new cache. `my_decode(model, prompt, end_id, most)`
+# takes the likeliest token each time, stops before `end_id` or after `most` tokens, and returns the tokens that were
+# added to the prompt. No token may be read twice: the check counts. (Here a toy stands for the model.)
+
+# %% tags=["attempt"]
+def my_decode(model, prompt, end_id, most):
+    """The answer's token ids: greedy, without end_id, at most `most` of them."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_cached_decoding, my_decode)
+
+# %% [markdown]
+# <details><summary>Hint 1: the first call</summary>
+#
+# It reads the whole prompt, with no cache; its scores choose the first token of the answer.
+# </details>
+# <details><summary>Hint 2: every further call</summary>
+#
+# It reads one token, the last one, with the cache of the call before.
+# </details>
+# <details><summary>Hint 3: when to stop</summary>
+#
+# Look at the token before you add it, and at the length before you read on.
+# </details>
+
+# %% nbgrader={"grade_id": "my_decode", "solution": true}
+def my_decode(model, prompt, end_id, most):
+    """The answer's token ids: greedy, without end_id, at most `most` of them."""
+    ### BEGIN SOLUTION
+    answer, new_ids, cache = [], prompt, None
+    while len(answer) < most:
+        scores, cache = model(new_ids, cache)
+        token = int(scores.argmax())
+        if token == end_id:
+            break
+        answer.append(token)
+        new_ids = [token]
+    return answer
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_decode_check", "grade": true, "points": 3}
+checks.check_cached_decoding(my_decode)
+### BEGIN HIDDEN TESTS
+checks.check_cached_decoding(my_decode, seed=checks.grading_seed())
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ### Cached equals uncached

@@ -108,7 +108,7 @@ def my_labels(turns, end_id):
 # %% nbgrader={"grade_id": "my_labels_check", "grade": true, "points": 1}
 checks.check_label_mask(my_labels)
 ### BEGIN HIDDEN TESTS
-checks.check_label_mask(my_labels, seed=1234)
+checks.check_label_mask(my_labels, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -170,7 +170,7 @@ def my_batch(count, batch_size, seed, step):
 # %% nbgrader={"grade_id": "my_batch_check", "grade": true, "points": 2}
 checks.check_resume_order(my_batch)
 ### BEGIN HIDDEN TESTS
-checks.check_resume_order(my_batch, seed=1234)
+checks.check_resume_order(my_batch, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -179,7 +179,7 @@ checks.check_resume_order(my_batch, seed=1234)
 # The learning rate rises for a few steps, while the optimiser's averages are still empty, and then falls along half a
 # cosine:
 #
-# $$\eta(t) = \eta_{\max} \cdot \begin{cases} (t + 1) / w & t < w \\
+# $$\eta(t) = \eta_{\max} \cdot \begin{cases} (t + 1) / (w + 1) & t < w \\
 # \tfrac12 \big(1 + \cos \pi \tfrac{t - w}{T - w}\big) & t \ge w \end{cases}$$
 
 # %%
@@ -194,7 +194,58 @@ run.figure(fig, "learning_rate", alt="The learning rate over the steps: a short 
 
 # %% [markdown]
 # The rate depends on the step alone. Had it a state of its own, that state would have to be saved as well.
+
+# %% [markdown]
+# ### Exercise 3: the rate as a function (★☆☆, 10 minutes)
 #
+# Write the formula above as `my_rate(step, steps, peak, warmup)`, with $t$ the step, $T$ the steps and $w$ the number
+# of steps of the warm-up. Steps are counted from 0.
+
+# %% tags=["attempt"]
+def my_rate(step, steps, peak, warmup):
+    """The learning rate of a step: `warmup` steps up to `peak`, then half a cosine to 0."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_learning_rate, my_rate)
+
+# %% [markdown]
+# <details><summary>Hint 1: the first step</summary>
+#
+# `(step + 1) / (warmup + 1)`: a rate of 0 would waste it.
+# </details>
+# <details><summary>Hint 2: the cosine</summary>
+#
+# Its argument is pi times the part of the steps after the warm-up that is over.
+# </details>
+
+# %% nbgrader={"grade_id": "my_rate", "solution": true}
+def my_rate(step, steps, peak, warmup):
+    """The learning rate of a step: `warmup` steps up to `peak`, then half a cosine to 0."""
+    ### BEGIN SOLUTION
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    over = (step - warmup) / (steps - warmup)
+    return peak * (1 + torch.cos(torch.tensor(torch.pi * over)).item()) / 2
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_rate_check", "grade": true, "points": 1}
+checks.check_learning_rate(my_rate)
+### BEGIN HIDDEN TESTS
+checks.check_learning_rate(my_rate, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# The profile gives the warm-up as a share of the steps. Yours and the library's, at the beginning, the middle and the
+# end:
+
+# %%
+warm = int(settings.warmup * total)
+for step in (0, total // 2, total - 1):
+    print(f"step {step}: library {rates[step]:.2e}, yours {my_rate(step, total, settings.lr, warm):.2e}")
+
+# %% [markdown]
 # ## 5 · Killed, and not killed
 #
 # What does step $t$ depend on? On the weights and the optimiser's averages, which a checkpoint holds, and on the

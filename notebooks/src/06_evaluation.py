@@ -87,7 +87,7 @@ def my_accuracy(ious):
 # %% nbgrader={"grade_id": "my_accuracy_check", "grade": true, "points": 1}
 checks.check_acc_at_half(my_accuracy)
 ### BEGIN HIDDEN TESTS
-checks.check_acc_at_half(my_accuracy, seed=1234)
+checks.check_acc_at_half(my_accuracy, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
@@ -132,7 +132,51 @@ def my_summary(predictions, truths):
 # %% nbgrader={"grade_id": "my_summary_check", "grade": true, "points": 2}
 checks.check_free_running_miss(my_summary)
 ### BEGIN HIDDEN TESTS
-checks.check_free_running_miss(my_summary, seed=1234)
+checks.check_free_running_miss(my_summary, seed=checks.grading_seed())
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ### Exercise 3: two scores for masks (★★☆, 15 minutes)
+#
+# Referring segmentation (RES) is scored by *cIoU*: all intersections together, divided by all unions together. Large
+# objects weigh more in it than in the mean IoU. Write `my_ciou(predicted, true)` that returns both. A prediction may be
+# `None`: it shares nothing, and its union is the true mask.
+
+# %% tags=["attempt"]
+def my_ciou(predicted, true):
+    """(cIoU, mean IoU) of masks: lists of bitmaps [h, w], predictions may be None."""
+    raise NotImplementedError("your turn")
+
+
+attempt(checks.check_ciou, my_ciou)
+
+# %% [markdown]
+# <details><summary>Hint 1: two sums</summary>
+#
+# Keep an intersection and a union for each mask; cIoU divides their sums.
+# </details>
+# <details><summary>Hint 2: what is missing</summary>
+#
+# With `None` the intersection is 0, the union `true.sum()`; the mean still divides by the number of truths.
+# </details>
+
+# %% nbgrader={"grade_id": "my_ciou", "solution": true}
+def my_ciou(predicted, true):
+    """(cIoU, mean IoU) of masks: lists of bitmaps [h, w], predictions may be None."""
+    ### BEGIN SOLUTION
+    shared, covered = [], []
+    for p, t in zip(predicted, true, strict=True):
+        p = np.zeros_like(t) if p is None else p
+        shared.append((p & t).sum())
+        covered.append((p | t).sum())
+    return sum(shared) / sum(covered), np.mean(np.divide(shared, covered))
+    ### END SOLUTION
+
+
+# %% nbgrader={"grade_id": "my_ciou_check", "grade": true, "points": 2}
+checks.check_ciou(my_ciou)
+### BEGIN HIDDEN TESTS
+checks.check_ciou(my_ciou, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -1,4 +1,4 @@
-"""Pretrained backbones: found by name (`resolve`), loaded strictly, in float32 (`load_llm`, `load_vision`)."""
+"""Pretrained backbones: found by name (`resolve`), loaded strictly (`load_llm`, `load_vision`)."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 __all__ = ["BACKBONES", "BUNDLED", "Backbone", "cache_dir", "load_llm", "load_vision", "resolve"]
 
 
-def load_llm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """A causal language model in float32 and its tokenizer.
+def load_llm(name: str, precision: Precision = "fp32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """A causal language model and its tokenizer: any of transformers whose blocks lie in `.model`, as Llama's,
+    Qwen's and Mistral's do.
 
     Args:
         name: a name of `BACKBONES` of kind "llm", a folder, or a hub name.
+        precision: of the weights in memory.
 
     Raises:
         InputError: no source serves, the name is a vision tower's, or keys are missing or unexpected.
@@ -31,7 +33,8 @@ def load_llm(name: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
 
     folder = resolve(name)
     with no_bars():
-        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, output_loading_info=True)
     model, info = loaded
     require_complete(info, folder)
     return model.eval(), AutoTokenizer.from_pretrained(folder)

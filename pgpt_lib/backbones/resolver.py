@@ -26,6 +26,7 @@ from .wheels import Unavailable, Wheel, extracted, sha256_of
 BUNDLED = Path(__file__).resolve().parents[2] / "data" / "backbones"
 HUB_TIMEOUT = 3.0  # seconds until a hub that does not answer is given up
 HUB_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+PICKLED = "pytorch_model*.bin"  # taken where there are no safetensors; transformers reads them as data, never as code
 SOURCE_FILE = "source.json"  # beside converted weights: where they come from, and their sha256
 
 
@@ -135,10 +136,11 @@ def _from_cache(name: str, spec: Backbone) -> Path:
         from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
         try:
-            snapshot = Path(snapshot_download(spec.hub, allow_patterns=HUB_FILES, local_files_only=True))
+            snapshot = Path(snapshot_download(spec.hub, allow_patterns=[*HUB_FILES, PICKLED], local_files_only=True))
         except (LocalEntryNotFoundError, HFValidationError):
             snapshot = None
-        if snapshot and (snapshot / "config.json").is_file() and any(snapshot.glob("*.safetensors")):
+        held = [*snapshot.glob("*.safetensors"), *snapshot.glob(PICKLED)] if snapshot else []
+        if snapshot and held and (snapshot / "config.json").is_file():
             return snapshot
     raise Unavailable(f"nothing whole in {folder}" + (" or in the hub's cache" if spec.hub else ""))
 
@@ -154,9 +156,10 @@ def _from_hub(name: str, spec: Backbone) -> Path:
     if constants.is_offline_mode():
         raise Unavailable("HF_HUB_OFFLINE is set")
     try:
-        HfApi().model_info(spec.hub, timeout=HUB_TIMEOUT)
+        files = [file.rfilename for file in HfApi().model_info(spec.hub, timeout=HUB_TIMEOUT).siblings or []]
         print(f"{name}: fetching {spec.hub} from the hub", file=sys.stderr)
-        return Path(snapshot_download(spec.hub, allow_patterns=HUB_FILES))
+        safe = any(file.endswith(".safetensors") for file in files)
+        return Path(snapshot_download(spec.hub, allow_patterns=HUB_FILES if safe else [*HUB_FILES, PICKLED]))
     except (httpx.HTTPError, HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as error:
         first_line = (str(error) or type(error).__name__).splitlines()[0]
         raise Unavailable(f"{spec.hub}: {first_line}") from error

@@ -6,38 +6,50 @@ in a wrong one. What a solution is called with and must return stands in each ch
 
 from __future__ import annotations
 
-from .base import CheckFailed
-from .evaluation import check_acc_at_half, check_free_running_miss
-from .losses import check_dice, check_giou
-from .model import check_fusion, check_normalise, check_parameter_count, check_vis_position
-from .regions import check_cxcywh, check_mask_bounds, check_position_code, check_rle
-from .training import check_label_mask, check_resume_order
+from .base import CheckFailed, grading_seed
+from .decoding import check_cached_decoding
+from .evaluation import check_acc_at_half, check_ciou, check_free_running_miss
+from .grids import check_mask_grid, check_position_code
+from .losses import check_bce, check_dice, check_giou
+from .model import check_fusion, check_normalise, check_parameter_count, check_ridge, check_vis_position
+from .point import check_point_signal
+from .regions import check_cxcywh, check_fractions, check_mask_bounds, check_rle
+from .training import check_label_mask, check_learning_rate, check_resume_order
 
 NOTEBOOKS = {  # a notebook's exercises
-    "00_setup_and_data": (check_mask_bounds, check_rle),
-    "01_layer_fusion": (check_fusion, check_normalise),
-    "02_vis_heads": (check_cxcywh, check_position_code),
-    "03_losses": (check_giou, check_dice),
-    "04_model_and_decoding": (check_vis_position, check_parameter_count),
-    "05_training": (check_label_mask, check_resume_order),
-    "06_evaluation": (check_acc_at_half, check_free_running_miss),
+    "00_setup_and_data": (check_mask_bounds, check_rle, check_fractions),
+    "01_layer_fusion": (check_fusion, check_normalise, check_ridge),
+    "02_vis_heads": (check_cxcywh, check_position_code, check_mask_grid, check_point_signal),
+    "03_losses": (check_giou, check_dice, check_bce),
+    "04_model_and_decoding": (check_vis_position, check_parameter_count, check_cached_decoding),
+    "05_training": (check_label_mask, check_resume_order, check_learning_rate),
+    "06_evaluation": (check_acc_at_half, check_free_running_miss, check_ciou),
 }
 
 __all__ = [
     "NOTEBOOKS",
     "CheckFailed",
     "check_acc_at_half",
+    "check_bce",
+    "check_cached_decoding",
+    "check_ciou",
     "check_cxcywh",
     "check_dice",
+    "check_fractions",
     "check_free_running_miss",
     "check_fusion",
     "check_giou",
     "check_label_mask",
+    "check_learning_rate",
     "check_mask_bounds",
+    "check_mask_grid",
     "check_normalise",
     "check_parameter_count",
+    "check_point_signal",
     "check_position_code",
     "check_resume_order",
+    "check_ridge",
     "check_rle",
     "check_vis_position",
+    "grading_seed",
 ]

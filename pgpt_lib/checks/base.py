@@ -7,9 +7,15 @@ that answers cannot be written down in advance.
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Callable, Sequence
+import inspect
+import os
+import pkgutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from types import CodeType, FrameType
 from typing import Any
 
 import numpy as np
@@ -17,6 +23,7 @@ import torch
 
 Function = Callable[..., Any]
 Answer = list[np.ndarray | None]  # a solution's result, part by part
+GRADING_SEED = "PGPT_GRADING_SEED"
 
 
 class CheckFailed(AssertionError):
@@ -46,6 +53,7 @@ def examine(
     cases: Sequence[Case],
     mistakes: Sequence[Mistake],
     tolerance: float = 1e-4,
+    forbidden: Sequence[str] = (),
 ) -> None:
     """Compare a solution with the right one on every case.
 
@@ -56,11 +64,12 @@ def examine(
         cases: what both are called with; each call gets its own copy.
         mistakes: wrong solutions; the first that answers as `solution` does in every case gives the message.
         tolerance: how far a number may be off, absolutely and as a share of the right one.
+        forbidden: functions that are the answer already, as "pgpt_lib.regions.generalized_iou".
 
     Raises:
-        CheckFailed: the solution raises, returns nothing, changes its inputs, or is wrong.
+        CheckFailed: the solution raises, returns nothing, changes its inputs, calls a forbidden function, or is wrong.
     """
-    answers = [call(solution, case) for case in cases]
+    answers = [call(solution, case, forbidden) for case in cases]
     expected = [as_parts(right(*copy.deepcopy(case.inputs))) for case in cases]
     correct = [equal(a, e, tolerance) for a, e in zip(answers, expected, strict=True)]
     if all(correct):
@@ -76,21 +85,62 @@ def examine(
     raise CheckFailed(f"wrong for {', '.join(bad)}" + (f"; right for {', '.join(good)}" if good else ""))
 
 
-def call(solution: Function, case: Case) -> Answer:
+def call(solution: Function, case: Case, forbidden: Sequence[str] = ()) -> Answer:
     """Run a solution on a copy of a case's inputs, and turn its failures into `CheckFailed`."""
     inputs = copy.deepcopy(case.inputs)
-    try:
-        result = solution(*inputs)
-    except NotImplementedError as error:
-        raise CheckFailed("there is nothing here yet: it is your turn") from error
-    except Exception as error:  # whatever a student's code raises is the student's to read
-        raise CheckFailed(f"your function raised {type(error).__name__} for {case.what}: {error}") from error
+    result = guarded(lambda: solution(*inputs), case.what, forbidden)
     if not _unchanged(inputs, case.inputs):
         raise CheckFailed(f"your function changes its input in place (seen for {case.what}): work on a copy")
     try:
         return as_parts(result)
     except (TypeError, ValueError) as error:
         raise CheckFailed(f"your function returned {type(result).__name__} for {case.what}, not numbers") from error
+
+
+def guarded(run: Callable[[], Any], what: str, forbidden: Sequence[str] = ()) -> Any:
+    """The result of a student's code; what it raises, and calls to forbidden functions, become `CheckFailed`."""
+    try:
+        with calls_to(forbidden) as called:
+            result = run()
+    except MemoryError as error:  # its traceback holds what filled the memory
+        raise CheckFailed(f"your function ran out of memory for {what}") from error.with_traceback(None)
+    except (Exception, SystemExit) as error:  # whatever a student's code raises is the student's to read
+        if type(error) is NotImplementedError:  # not one of its kinds, as `input()` raises where nobody can answer
+            raise CheckFailed("there is nothing here yet: it is your turn") from error
+        raise CheckFailed(f"your function raised {type(error).__name__} for {what}: {error}") from error
+    if called:
+        raise CheckFailed(f"your function calls {called[0]}, which is the answer already: build it yourself")
+    return result
+
+
+@contextlib.contextmanager
+def calls_to(names: Sequence[str]) -> Iterator[list[str]]:
+    """Notes which of some functions are called inside, by whatever name and from however deep.
+
+    Functions are told by their code, so that an alias is no way round. Only functions written in Python are seen.
+    """
+    codes: dict[CodeType, str] = {}
+    for name in names:
+        codes[inspect.unwrap(pkgutil.resolve_name(name)).__code__] = name.rpartition(".")[2]
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call" and frame.f_code in codes:
+            called.append(codes[frame.f_code])
+
+    before = sys.getprofile()
+    if codes:
+        sys.setprofile(note)
+    try:
+        yield called
+    finally:
+        if codes:
+            sys.setprofile(before)
+
+
+def grading_seed() -> int:
+    """The seed of the hidden tests' inputs, which whoever grades chooses."""
+    return int(os.environ.get(GRADING_SEED, "1234"))
 
 
 def passed(name: str) -> None:

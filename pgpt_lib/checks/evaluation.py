@@ -128,3 +128,83 @@ def check_free_running_miss(solution: Function, seed: int = 0) -> None:
             ),
         ],
     )
+
+
+def check_ciou(solution: Function, seed: int = 0) -> None:
+    """`solution(predicted, true)` -> (cIoU, mean IoU) of masks, lists of bitmaps [h, w]; a prediction may be None.
+
+    cIoU divides all intersections together by all unions together. A missing mask has no intersection, and its union is
+    the true mask.
+    """
+    rng = np.random.default_rng(seed)
+
+    def square(side: int) -> np.ndarray:
+        mask = np.zeros((30, 40), bool)
+        y, x = int(rng.integers(1, 29 - side)), int(rng.integers(1, 39 - side))
+        mask[y : y + side, x : x + side] = True
+        return mask
+
+    true = [square(side) for side in (22, 9, 5, 12)]
+    moved = [np.roll(mask, (1, 2), (0, 1)) for mask in true]
+    cases = [
+        Case("every mask given", (moved, true)),
+        Case("a small mask missing", ([moved[0], None, moved[2], moved[3]], true)),
+        Case("the large mask missing", ([None, *moved[1:]], true)),
+    ]
+
+    def areas(
+        predicted: list[np.ndarray | None], true: list[np.ndarray], union: Function
+    ) -> tuple[np.ndarray, np.ndarray]:
+        given = [np.zeros_like(t) if p is None else p for p, t in zip(predicted, true, strict=True)]
+        both = [(p & t).sum() for p, t in zip(given, true, strict=True)]
+        return np.array(both, float), np.array([union(p, t) for p, t in zip(given, true, strict=True)], float)
+
+    def scores(
+        result: Function = lambda i, u, kept: (i.sum() / u.sum(), (i / u).mean()),
+        union: Function = lambda p, t: (p | t).sum(),
+    ) -> Function:
+        def score(predicted: list[np.ndarray | None], true: list[np.ndarray]) -> tuple[float, float]:
+            kept = np.array([p is not None for p in predicted])
+            return result(*areas(predicted, true, union), kept)
+
+        return score
+
+    examine(
+        "cIoU and mean IoU",
+        solution,
+        scores(),
+        cases,
+        [
+            Mistake(
+                "your results are in the wrong order: cIoU first",
+                scores(lambda i, u, k: ((i / u).mean(), i.sum() / u.sum())),
+            ),
+            Mistake(
+                "both of your results are the mean IoU: cIoU sums before it divides",
+                scores(lambda i, u, k: ((i / u).mean(),) * 2),
+            ),
+            Mistake(
+                "both of your results are cIoU: the mean divides mask by mask",
+                scores(lambda i, u, k: (i.sum() / u.sum(),) * 2),
+            ),
+            Mistake(
+                "missing masks are left out: the true mask belongs into the union, and an IoU of 0 into the mean",
+                scores(lambda i, u, k: (i[k].sum() / u[k].sum(), (i[k] / u[k]).mean())),
+            ),
+            Mistake(
+                "your cIoU leaves missing masks out: the true mask belongs into the union",
+                scores(lambda i, u, k: (i[k].sum() / u[k].sum(), (i / u).mean())),
+            ),
+            Mistake(
+                "your mean leaves missing masks out; each counts with IoU 0",
+                scores(lambda i, u, k: (i.sum() / u.sum(), (i[k] / u[k]).mean())),
+            ),
+            Mistake("your union counts the overlap twice", scores(union=lambda p, t: p.sum() + t.sum())),
+            Mistake(
+                "this is DICE: IoU divides the overlap by the union",
+                scores(lambda i, u, k: (2 * i.sum() / u.sum(), (2 * i / u).mean()), lambda p, t: p.sum() + t.sum()),
+            ),
+            Mistake("you divide by the true area: that is recall", scores(union=lambda p, t: t.sum())),
+        ],
+        forbidden=["pgpt_lib.regions.mask_iou", "pgpt_lib.masks.mask_overlap"],
+    )

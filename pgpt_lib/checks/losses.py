@@ -89,6 +89,7 @@ def check_giou(solution: Function, seed: int = 0) -> None:
             ),
         ],
         tolerance=1e-3,
+        forbidden=["pgpt_lib.regions.generalized_iou", "pgpt_lib.losses.giou_loss"],
     )
 
 
@@ -155,4 +156,76 @@ def check_dice(solution: Function, seed: int = 0) -> None:
         ),
         Mistake("you took logits for probabilities: a sigmoid is missing", no_sigmoid),
     ]
-    examine("DICE loss", solution, each(dice), cases, mistakes, tolerance=0.01)
+    forbidden = ["pgpt_lib.losses.dice_loss"]
+    examine("DICE loss", solution, each(dice), cases, mistakes, tolerance=0.01, forbidden=forbidden)
+
+
+def check_bce(solution: Function, seed: int = 0) -> None:
+    """`solution(logits[R, h, w], target[R, h, w])` -> binary cross-entropy, a mean over all pixels.
+
+    Targets may lie between 0 and 1 (a cell that is covered in part), and logits may be in the hundreds: the loss stays
+    finite, and a confident mistake costs its logit.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(2, 6, 7, generator=generator)
+    hard = (torch.rand(logits.shape, generator=generator) < 0.3).float()
+    soft = torch.rand(logits.shape, generator=generator)
+    cases = [
+        Case("zeros and ones", (logits, hard)),
+        Case("cells that are covered in part", (logits, soft)),
+        Case("logits in the hundreds", (150 * logits, hard)),
+    ]
+
+    def mean(formula: Function) -> Function:
+        return lambda x, t: formula(x, t).mean()
+
+    def right(x: Tensor, t: Tensor) -> Tensor:
+        return torch.logaddexp(torch.zeros_like(x), x) - x * t
+
+    def from_probability(p: Function, floor: float = 0.0) -> Function:
+        def loss(x: Tensor, t: Tensor) -> Tensor:
+            q = p(x).clamp(floor, 1 - floor) if floor else p(x)
+            return -(t * q.log() + (1 - t) * (1 - q).log())
+
+        return mean(loss)
+
+    examine(
+        "binary cross-entropy",
+        solution,
+        mean(right),
+        cases,
+        [
+            Mistake(
+                "your logarithm meets a probability of 0: compute with logits, where log sigmoid(x) = -softplus(-x)",
+                from_probability(torch.sigmoid),
+            ),
+            *(
+                Mistake(
+                    "you cut probabilities off to save the logarithm: a confident mistake must cost its logit, and "
+                    "where it is cut off there is no gradient",
+                    from_probability(torch.sigmoid, floor),
+                )
+                for floor in (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)
+            ),
+            Mistake("you add the pixels up: take their mean", lambda x, t: right(x, t).sum()),
+            Mistake(
+                "only pixels of the object count in your loss: (1 - t) log(1 - p) is missing",
+                mean(lambda x, t: t * torch.logaddexp(torch.zeros_like(x), -x)),
+            ),
+            Mistake(
+                "only pixels of the background count in your loss: t log p is missing",
+                mean(lambda x, t: (1 - t) * torch.logaddexp(torch.zeros_like(x), x)),
+            ),
+            Mistake("your loss has the wrong sign: it is minus the logarithm", mean(lambda x, t: -right(x, t))),
+            Mistake("you took the sigmoid twice", mean(lambda x, t: right(x.sigmoid(), t))),
+            Mistake(
+                "your logarithm is to base 2: the natural one is meant", mean(lambda x, t: right(x, t) / 0.6931472)
+            ),
+            Mistake("you rounded the targets to 0 and 1", mean(lambda x, t: right(x, (t > 0.5).float()))),
+        ],
+        forbidden=[
+            "pgpt_lib.losses.bce_loss",
+            "torch.nn.functional.binary_cross_entropy_with_logits",
+            "torch.nn.functional.binary_cross_entropy",
+        ],
+    )

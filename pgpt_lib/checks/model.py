@@ -51,6 +51,7 @@ def check_fusion(solution: Function, seed: int = 0) -> None:
             Mistake("you weigh the layers but do not add them up", lambda x, a: x * a.softmax(0)[None, :, None, None]),
             Mistake("your weights run in the opposite order of the layers", lambda x, a: softmax(x.flip(1), a)),
         ],
+        forbidden=["pgpt_lib.fusion.LayerFusion.forward"],
     )
 
 
@@ -91,6 +92,62 @@ def check_normalise(solution: Function, seed: int = 0) -> None:
             ),
         ],
         tolerance=0.02,
+        forbidden=["pgpt_lib.fusion.LayerFusion.forward"],
+    )
+
+
+def check_ridge(solution: Function, seed: int = 0) -> None:
+    """`solution(features[n, C], targets[n, K], strength)` -> [C, K]: ridge regression, the linear probe without a bias.
+
+    It minimises ||features W - targets||^2 + strength ||W||^2, sums of squares both.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(rows: int, channels: int, strength: float) -> tuple[Tensor, Tensor, float]:
+        features = torch.randn(rows, channels, generator=generator, dtype=torch.float64)
+        return features, torch.randn(rows, 3, generator=generator, dtype=torch.float64), strength
+
+    cases = [
+        Case("more tokens than channels", draw(40, 6, 2.0)),
+        Case("fewer tokens than channels", draw(5, 9, 0.5)),
+        Case("a strong penalty", draw(30, 6, 500.0)),
+    ]
+
+    def ridge(scale: Function = lambda x, s: s) -> Function:
+        def solve(x: Tensor, y: Tensor, strength: float) -> Tensor:
+            penalty = scale(x, strength) * torch.eye(x.shape[1], dtype=x.dtype)
+            return torch.linalg.solve(x.T @ x + penalty, x.T @ y)
+
+        return solve
+
+    examine(
+        "ridge regression",
+        solution,
+        ridge(),
+        cases,
+        [
+            Mistake(
+                "the penalty is missing: this is least squares, which fewer tokens than channels leave undetermined",
+                lambda x, y, s: torch.linalg.pinv(x) @ y,
+            ),
+            Mistake(
+                "your penalty grows with the number of tokens: both terms are sums", ridge(lambda x, s: s * len(x))
+            ),
+            Mistake(
+                "your penalty shrinks with the number of tokens: both terms are sums", ridge(lambda x, s: s / len(x))
+            ),
+            Mistake("you squared the strength", ridge(lambda x, s: s * s)),
+            Mistake("your penalty has the wrong sign", ridge(lambda x, s: -s)),
+            Mistake("your penalty counts twice", ridge(lambda x, s: 2 * s)),
+            Mistake("your weights are [K, C]: transpose them", lambda x, y, s: ridge()(x, y, s).T),
+            Mistake("these are the predictions; the weights are asked for", lambda x, y, s: x @ ridge()(x, y, s)),
+            Mistake(
+                "the penalty is added to every entry of the matrix: it belongs on the diagonal",
+                lambda x, y, s: torch.linalg.solve(x.T @ x + s, x.T @ y),
+            ),
+        ],
+        tolerance=1e-3,
+        forbidden=["pgpt_lib.probing.layer_probe"],
     )
 
 
@@ -142,6 +199,7 @@ def check_vis_position(solution: Function, seed: int = 0) -> None:
             Mistake("you take only the first dialogue of the batch", lambda x, i, v: shifted(-1)(x[:1], i[:1], v)),
             Mistake("you take the last position of each dialogue, wherever <vis> is", lambda x, i, v: x[:, -1]),
         ],
+        forbidden=["pgpt_lib.model.locate_positions"],
     )
 
 

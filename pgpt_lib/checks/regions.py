@@ -1,4 +1,4 @@
-"""Checks of notebooks 00 and 02: what a box and a mask are, and how a cell knows its place."""
+"""Checks of notebooks 00 and 02: what a box and a mask are."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from .base import Case, CheckFailed, Function, Mistake, call, examine, passed
+from .base import Case, Function, Mistake, examine
 
 
 def check_mask_bounds(solution: Function, seed: int = 0) -> None:
@@ -66,6 +66,68 @@ def check_mask_bounds(solution: Function, seed: int = 0) -> None:
                 _as_row(lambda bitmap: corners(bitmap) or (0, 0, bitmap.shape[1], bitmap.shape[0])),
             ),
         ],
+        forbidden=["pgpt_lib.masks.mask_bounds"],
+    )
+
+
+def check_fractions(solution: Function, seed: int = 0) -> None:
+    """`solution(bbox, height, width)` -> (x1, y1, x2, y2) in [0, 1] from COCO's [x, y, width, height] in pixels.
+
+    What lies beyond the picture's border is cut off.
+    """
+    rng = np.random.default_rng(seed)
+    height, width = int(rng.integers(60, 90)), int(rng.integers(120, 200))
+    x, y = (float(v) for v in rng.uniform(5, 20, 2))
+    w, h = float(rng.uniform(30, 60)), float(rng.uniform(12, 30))
+    cases = [
+        Case("a box in a wide picture", ([x, y, w, h], height, width)),
+        Case("a box in a high picture", ([y, x, h, w], width, height)),
+        Case("a box that leaves the picture", ([x - 30, y, w, float(height)], height, width)),
+    ]
+
+    def parts(function: Function, cut: bool = True) -> Function:
+        def fractions(box: list[float], height: int, width: int) -> np.ndarray:
+            corners = np.array(function(*box, height, width), np.float64)
+            return np.clip(corners, 0, 1) if cut else corners
+
+        return _as_row(fractions)
+
+    def right(x: float, y: float, w: float, h: float, height: int, width: int) -> tuple[float, ...]:
+        return x / width, y / height, (x + w) / width, (y + h) / height
+
+    examine(
+        "fractions of the picture",
+        _as_row(solution),
+        parts(right),
+        cases,
+        [
+            Mistake("your box goes on beyond the picture: cut it off at 0 and 1", parts(right, cut=False)),
+            Mistake(
+                "you exchanged height and width: x is a fraction of the width",
+                parts(lambda x, y, w, h, H, W: (x / H, y / W, (x + w) / H, (y + h) / W)),
+            ),
+            Mistake(
+                "you kept width and height where the lower right corner belongs",
+                parts(lambda x, y, w, h, H, W: (x / W, y / H, w / W, h / H)),
+            ),
+            Mistake(
+                "you divide both axes by the longer side: fractions are of width and height, each of its own",
+                parts(lambda x, y, w, h, H, W: np.array([x, y, x + w, y + h]) / max(H, W)),
+            ),
+            Mistake(
+                "your box ends one pixel early: x + width is exclusive already",
+                parts(lambda x, y, w, h, H, W: (x / W, y / H, (x + w - 1) / W, (y + h - 1) / H)),
+            ),
+            Mistake(
+                "your numbers are pixels still: divide by width and height",
+                parts(lambda x, y, w, h, H, W: (x, y, x + w, y + h), cut=False),
+            ),
+            Mistake(
+                "you took x and y for the box's centre; COCO's are its upper left corner",
+                parts(lambda x, y, w, h, H, W: ((x - w / 2) / W, (y - h / 2) / H, (x + w / 2) / W, (y + h / 2) / H)),
+            ),
+        ],
+        forbidden=["pgpt_lib.regions.Region.from_coco"],
     )
 
 
@@ -106,6 +168,7 @@ def check_rle(solution: Function, seed: int = 0) -> None:
             ),
             Mistake("your bitmap is mirrored from top to bottom", lambda c, h, w: decode(c, h, w)[::-1]),
         ],
+        forbidden=["pgpt_lib.masks.rle_to_mask", "pgpt_lib.masks.to_rle", "pycocotools.mask.decode"],
     )
 
 
@@ -141,48 +204,8 @@ def check_cxcywh(solution: Function, seed: int = 0) -> None:
             Mistake("you exchanged width and height", parts(lambda a, b: [(a + b) / 2, (b - a).flip(1)])),
             Mistake("you kept the lower right corner where the size belongs", parts(lambda a, b: [(a + b) / 2, b])),
         ],
+        forbidden=["pgpt_lib.regions.box_xyxy_to_cxcywh"],
     )
-
-
-def check_position_code(solution: Function, seed: int = 0) -> None:
-    """`solution(grid, size)` -> [grid * grid, size]: a fixed code for each cell, row by row; all must differ.
-
-    Any such code passes. Planted here is the fault of the paper's released decoder, whose codes were laid out for
-    another order of axes, so that half of the image did not know its rows.
-    """
-    rng = np.random.default_rng(seed)
-    grid, size = int(rng.choice([6, 8, 10])), int(rng.choice([32, 64]))
-    case = Case(f"a grid of {grid} x {grid} and {size} channels", (grid, size))
-    code, again = call(solution, case)[0], call(solution, case)[0]
-    if code is None or again is None:
-        raise CheckFailed("your function returned None: is the return statement missing?")
-    if code.shape != (grid * grid, size):
-        raise CheckFailed(f"your code has shape {code.shape}, not one row for each cell: {(grid * grid, size)}")
-    if not np.isfinite(code).all():
-        raise CheckFailed("your code contains NaN or infinity")
-    if not np.array_equal(code, again):
-        raise CheckFailed("two calls give two codes: a position code must be fixed, or learnt and kept")
-    if np.abs(code).max() > 10:
-        raise CheckFailed(
-            "your code grows with the place: it would drown the features it is added to; keep it within 1"
-        )
-    cells = code.reshape(grid, grid, size)
-    same_in_column = np.abs(cells - cells[:1]).max((0, 2)) < 1e-3  # columns whose cells all share one code
-    same_in_row = np.abs(cells - cells[:, :1]).max((1, 2)) < 1e-3
-    if same_in_column.all() and same_in_row.all():
-        raise CheckFailed("all cells share one code")
-    if same_in_column.all():
-        raise CheckFailed("your code knows x only: cells of a column share one code")
-    if same_in_row.all():
-        raise CheckFailed("your code knows y only: cells of a row share one code")
-    if same_in_column.any() or same_in_row.any():
-        raise CheckFailed("a part of the image does not know its rows or columns: look at the order of the axes")
-    if np.abs(cells - cells.transpose(1, 0, 2)).max() < 1e-3:
-        raise CheckFailed("(x, y) and (y, x) share one code: give x and y channels of their own instead of adding them")
-    distance = np.linalg.norm(code[:, None] - code[None], axis=2) + 9 * np.eye(grid * grid)
-    if distance.min() < 1e-3:
-        raise CheckFailed("two cells share one code: your waves repeat within the image; add a slower one")
-    passed("position code")
 
 
 def _as_row(function: Function) -> Function:

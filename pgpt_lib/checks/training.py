@@ -74,6 +74,74 @@ def check_label_mask(solution: Function, seed: int = 0) -> None:
     )
 
 
+def check_learning_rate(solution: Function, seed: int = 0) -> None:
+    """`solution(step, steps, peak, warmup)` -> the learning rate: `warmup` steps up to `peak`, then half a cosine.
+
+    Before `warmup` it is peak (step + 1) / (warmup + 1); from there peak (1 + cos(pi p)) / 2, where p is the part of
+    the other steps that is over, (step - warmup) / (steps - warmup).
+    """
+    rng = np.random.default_rng(seed)
+    steps, warmup, peak = int(rng.integers(80, 120)), int(rng.integers(6, 12)), float(rng.uniform(1e-3, 9e-3))
+    places = {
+        "the first step": 0,
+        "the warm-up": warmup // 2,
+        "the last step of the warm-up": warmup - 1,
+        "the first step after it": warmup,
+        "the middle of the cosine": (warmup + steps) // 2,
+        "the last step": steps - 1,
+    }
+    cases = [Case(what, (step, steps, peak, warmup)) for what, step in places.items()]
+
+    def rate(
+        up: Function = lambda t, w: (t + 1) / (w + 1),
+        down: Function = lambda t, n, w: (1 + np.cos(np.pi * (t - w) / (n - w))) / 2,
+    ) -> Function:
+        return lambda t, n, peak, w: 1e3 * peak * (up(t, w) if t < w else down(t, n, w))
+
+    def scaled(t: int, n: int, peak: float, w: int) -> float:
+        return float(1e3 * solution(t, n, peak, w))  # so that the tolerance means something
+
+    examine(
+        "learning rate",
+        scaled,
+        rate(),
+        cases,
+        [
+            Mistake("your first step has a rate of 0 and is lost: count steps from 1", rate(up=lambda t, w: t / w)),
+            Mistake(
+                "your first step has a rate of 0 and is lost: count steps from 1", rate(up=lambda t, w: t / (w + 1))
+            ),
+            Mistake(
+                "your rate is at its peak twice, at the end of the warm-up and after it: divide by warmup + 1",
+                rate(up=lambda t, w: (t + 1) / w),
+            ),
+            Mistake(
+                "your cosine runs over all steps: it begins after the warm-up",
+                rate(down=lambda t, n, w: (1 + np.cos(np.pi * t / n)) / 2),
+            ),
+            Mistake(
+                "your cosine ends too late: its length is steps - warmup",
+                rate(down=lambda t, n, w: (1 + np.cos(np.pi * (t - w) / n)) / 2),
+            ),
+            Mistake("there is no warm-up", lambda t, n, peak, w: 1e3 * peak * (1 + np.cos(np.pi * t / n)) / 2),
+            Mistake(
+                "your rate falls along a line: half a cosine is asked for",
+                rate(down=lambda t, n, w: 1 - (t - w) / (n - w)),
+            ),
+            Mistake(
+                "your rate falls to 0 half way and rises again: half a cosine takes pi, not 2 pi",
+                rate(down=lambda t, n, w: (1 + np.cos(2 * np.pi * (t - w) / (n - w))) / 2),
+            ),
+            Mistake(
+                "your cosine goes below 0: lift it by 1 and halve it",
+                rate(down=lambda t, n, w: np.cos(np.pi * (t - w) / (n - w))),
+            ),
+            Mistake("you forgot the peak: the rate is a share of it", lambda *a: rate()(*a) / a[2]),
+        ],
+        forbidden=["pgpt_lib.optimisation.learning_rate"],
+    )
+
+
 def check_resume_order(solution: Function, seed: int = 0) -> None:
     """`solution(count, batch_size, seed, step)` -> the indices of the samples of a step.
 

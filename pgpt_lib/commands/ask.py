@@ -16,7 +16,6 @@ from ..regions import Region, mask_to_rle, rle_to_mask
 from ._output import JsonFlag, results
 
 MAX_PIXELS = 50_000_000
-MAX_NEW_TOKENS = 96
 DRAWN_SIDE = 1600  # larger pictures are thinned out before they are drawn
 WHITE = (255, 255, 255, 255)
 
@@ -57,7 +56,7 @@ def answer(checkpoint: Path, picture: np.ndarray, turn: Turn) -> tuple[str, list
         turn: the question.
     """
     from ..checkpoint import load_checkpoint
-    from ..evaluation.predictions import TowerFeatures
+    from ..evaluation.predictions import TowerFeatures, max_new_tokens
     from ..generation import generate
 
     model, _ = load_checkpoint(checkpoint)
@@ -71,7 +70,8 @@ def answer(checkpoint: Path, picture: np.ndarray, turn: Turn) -> tuple[str, list
             return picture
 
     sample = Sample("ask", "ask", (picture.shape[0], picture.shape[1]), (turn,))
-    [given] = generate(model, [sample], TowerFeatures(model.tower, OnePicture()), max_new_tokens=MAX_NEW_TOKENS)
+    limit = max_new_tokens("spot_caption", model.chat.region_tokens)
+    [given] = generate(model, [sample], TowerFeatures(model.tower, OnePicture()), max_new_tokens=limit)
     return given.text, given.regions
 
 

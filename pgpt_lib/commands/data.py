@@ -1,16 +1,29 @@
-"""`data`: write, fetch or check a data set."""
+"""`data`: write, fetch or check a data set.
+
+Beside the commands below there is one for each data set of `data/datasets.json`, as `data refcoco --root DIR`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import RunError
+from ..files import read_json
+from ..project import ROOT
 from ._output import JsonFlag, new_app, results
 
+SAM = "facebook/sam-vit-huge"
+
 app = new_app(help="Write, fetch or check a data set.")
+
+
+def dataset_names() -> dict[str, str]:
+    """Each data set that can be downloaded, and what it is."""
+    return {name: entry["about"] for name, entry in (read_json(ROOT / "data" / "datasets.json") or {}).items()}
 
 
 @app.callback()
@@ -46,6 +59,64 @@ def check(
         emit(found, _check_lines(found))
     if found["wrong"]:
         raise RunError(f"{found['wrong']} of {found['checked']} texts in {root} are wrong; the examples say how")
+
+
+@app.command()
+def leakage(
+    root: Annotated[Path, typer.Option(help="Folder that holds the data sets.")],
+    sources: Annotated[str, typer.Option(help="Names, separated by commas; by default all that are there.")] = "",
+    json: JsonFlag = False,
+) -> None:
+    """Count the training records whose pictures a val or test split of RefCOCO/+/g or gRefCOCO holds."""
+    from ..data import leakage as guard
+    from ..data.sources import open_source, present
+
+    with results(json) as emit:
+        protected = guard.protected_pictures(root)
+        names = [name.strip() for name in sources.split(",") if name.strip()] or present(root)
+        removed = {name: guard.guard(open_source(name, root), protected)[1] for name in names}
+        emit(guard.report(removed), "\n".join(guard.lines(removed)))
+
+
+@app.command(name="sam-labels")
+def sam_labels(
+    root: Annotated[Path, typer.Option(help="Folder that holds the data sets.")],
+    source: Annotated[str, typer.Option(help="flickr30k or visual_genome: boxes without masks.")],
+    model: Annotated[str, typer.Option(help="SAM in Hugging Face format: a folder or a hub name.")] = SAM,
+    predicted_iou: Annotated[float, typer.Option(min=0, max=1, help="Least IoU that SAM expects of its mask.")] = 0.8,
+    box_iou: Annotated[float, typer.Option(min=0, max=1, help="Least IoU of the mask's bounds with the box.")] = 0.5,
+    shard: Annotated[str, typer.Option(help="Which part of the pictures, as 0/8: one process a GPU.")] = "0/1",
+    limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Draw a mask for every box with SAM (paper, section 4.1); goes on where it stopped."""
+    from ..data.sam_labels import Thresholds, label_source
+
+    with results(json) as emit:
+        emit(label_source(root, source, model, Thresholds(predicted_iou, box_iou), shard, limit))
+
+
+def _fetcher(name: str, about: str) -> Callable[..., None]:
+    """The command of one data set."""
+
+    def fetch(
+        root: Annotated[Path, typer.Option(help="Folder to lay it out in.")],
+        mirror: Annotated[list[str] | None, typer.Option(help="Base address to try first; may be repeated.")] = None,
+        pictures: Annotated[bool, typer.Option(help="Also the archives of pictures.")] = True,
+        fresh: Annotated[bool, typer.Option("--fresh", help="Lay it out again.")] = False,
+        json: JsonFlag = False,
+    ) -> None:
+        from ..data.datasets import obtain
+
+        with results(json) as emit:
+            emit(obtain(name, root, mirror or (), pictures, fresh))
+
+    fetch.__doc__ = f"Download {name}. {about}"
+    return fetch
+
+
+for _name, _about in dataset_names().items():
+    app.command(name=_name)(_fetcher(_name, _about))
 
 
 def _check_lines(found: dict[str, Any]) -> str:

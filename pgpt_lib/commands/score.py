@@ -12,22 +12,32 @@ from ._output import JsonFlag, results
 
 
 class Data(StrEnum):
-    """Whose annotations: real ones, or those that `data refshapes` writes. Both have the REFER layout."""
+    """What is scored: regions in the REFER layout, real or as `data refshapes` writes them; captions; answers."""
 
     refer = "refer"
     refshapes = "refshapes"
+    captions = "captions"
+    vqa = "vqa"
 
 
 def score(
     predictions: Annotated[Path, typer.Option(help="JSON list of predictions; see docs/results.md.")],
-    data: Annotated[Data, typer.Option(help="Both are read in the REFER layout.")],
+    data: Annotated[Data, typer.Option(help="Regions in the REFER layout (the first two), captions, or answers.")],
     root: Annotated[Path, typer.Option(help="The folder that holds the data set's folder.")],
-    dataset: Annotated[str, typer.Option(help="refcoco, refcoco+ or refcocog.")],
+    dataset: Annotated[
+        str, typer.Option(help="refcoco, refcoco+, refcocog; coco, flickr30k (captions); vqav2, okvqa (vqa).")
+    ],
     split: Annotated[str, typer.Option(help="A split of the data set, such as val, testA or test.")],
     json: JsonFlag = False,
 ) -> None:
     """Print the scores of a file of predictions; no model and no picture is read."""
-    from ..scoring import score_file
-
     with results(json) as emit:
-        emit(score_file(predictions, root, dataset, split))
+        if data in (Data.captions, Data.vqa):
+            from ..word_scoring import score_answers, score_captions
+
+            score_words = score_captions if data == Data.captions else score_answers
+            emit(score_words(predictions, root, dataset, split))
+        else:
+            from ..scoring import score_file
+
+            emit(score_file(predictions, root, dataset, split))

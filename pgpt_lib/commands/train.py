@@ -19,20 +19,22 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Length of the schedule; by default the profile's.")] = None,
     save_every: Annotated[int | None, typer.Option(help="Steps between checkpoints; by default the profile's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last usable checkpoint there.")] = False,
-    root: Annotated[Path | None, typer.Option(help="Folder of a data set in the REFER layout.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder of the data that the profile names.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Train a profile's model; the last step is always saved, also when the run is interrupted."""
     settings = load_profile(profile)
     if root is not None:
-        if settings.data.name != "refer":
+        if settings.data.name not in ("refer", "mixture"):
             raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
         settings = load_profile(profile, {"data.root": str(root)})
     with results(json) as emit:
+        from ..processes import place
         from ..training import train as run  # here: it imports torch, and `--help` should be quick
 
         try:
             result = run(settings, out, seed, steps, save_every, resume)
         except KeyboardInterrupt as stop:
             raise typer.Exit(130) from stop
-        emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")
+        if place()[0] == 0:  # of several processes one speaks
+            emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")

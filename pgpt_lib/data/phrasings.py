@@ -33,6 +33,14 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
     "region_size": ("what size is <vis> ?", "what size is the thing in <vis> ?", "please name the size of <vis> ."),
     "region_depth": ("how far is <vis> ?", "please tell how far <vis> is ."),
 }
+# Of the big data sets alone: the bundled vocabulary and the mean states of `state_norm` are made from `PHRASINGS`.
+BIG: dict[str, tuple[str, ...]] = {
+    "vqa": (
+        "{x} answer with a few words .",
+        "please answer the question with just a few words . {x}",
+        "{x} please answer with just a few words .",
+    ),
+}
 EXTRA_WORDS = (
     "please locate all show find point to where can you see the describe picture and what do is thing in name colour "
     "shape size of tell me how far near none this that it i we there are not no yes or with object image region box "
@@ -53,6 +61,7 @@ def held_out_phrasing(task: str) -> str:
 
 
 def _of(task: str) -> tuple[str, ...]:
-    if task not in PHRASINGS:
-        raise InputError(f"unknown task {task!r}; there are phrasings for {', '.join(PHRASINGS)}")
-    return PHRASINGS[task]
+    known = {**PHRASINGS, **BIG}
+    if task not in known:
+        raise InputError(f"unknown task {task!r}; there are phrasings for {', '.join(known)}")
+    return known[task]

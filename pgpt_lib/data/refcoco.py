@@ -158,7 +158,7 @@ class RefCOCO:
 
     def _read_instances(self, path: Path) -> None:
         content = read_json(path)
-        with _naming(path):
+        with naming(path):
             wanted_images = {ref.image_id for ref in self.refs}
             for image in content["images"]:
                 if str(image["id"]) in wanted_images:
@@ -194,7 +194,7 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def naming(path: Path) -> Iterator[None]:
     """Errors in a file's structure as an `InputError` that names the file."""
     try:
         yield
@@ -212,7 +212,7 @@ def _read_refs(folder: Path, split_by: str) -> list[Ref]:
     if not path.is_file():
         raise InputError(f"no {pickled.name} and no {plain.name} in {folder}")
     content = read_json(path) if path == plain else read_pickle(path)
-    with _naming(path):
+    with naming(path):
         if not isinstance(content, list):
             raise InputError(f"expected a list of refs, found {type(content).__name__}")
         return [

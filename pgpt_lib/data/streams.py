@@ -13,6 +13,10 @@ def build_stream(profile: Profile, seed: int) -> Stream:
 
         data = profile.data
         return RefShapesStream(data.level, data.train_scenes, seed, data.tasks, data.turns)
+    if profile.data.name == "mixture":
+        from .mixture import open_mixture
+
+        return open_mixture(profile, seed)
     from .photo_stream import PhotoStream
 
     return PhotoStream(profile, seed)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
-from ..data.refcoco import RefCOCO
+from ..data.benchmarks import open_benchmark
+from ..data.refcoco import SPLIT_BY, RefCOCO
 from ..data.refshapes import RefShapesImages, question_samples, rec_samples, task_samples
 from ..data.sample import Images, Sample
 from ..errors import InputError
+from ..processes import join_processes, place
 from ..scoring import score_predictions, truths_of
 from .predictions import Prediction, record_of, save_predictions
 from .scores import TASKS, evaluate
@@ -20,7 +22,7 @@ REFER_TASKS = ("rec",)  # what that layout has truths for
 
 def evaluate_checkpoint(
     checkpoint: Path | str,
-    data: Literal["refshapes", "refer"] = "refshapes",
+    data: Literal["refshapes", "refer", "benchmark"] = "refshapes",
     dataset: str = "refcoco",
     split: str = "val",
     scenes: int | None = None,
@@ -36,13 +38,14 @@ def evaluate_checkpoint(
 
     Args:
         checkpoint: a `step_N`, a folder of them, or a run's folder; then the last complete one.
-        data: "refshapes", scenes of the level that the checkpoint was trained on, or "refer", a folder in that layout.
-        dataset: refcoco, refcoco+ or refcocog: on RefShapes the style of the expressions.
+        data: "refshapes", scenes of the level that the checkpoint was trained on, "refer", a folder in that layout, or
+            "benchmark", another of `data.benchmarks` (captions, questions, several targets).
+        dataset: refcoco, refcoco+ or refcocog: on RefShapes the style of the expressions; or a benchmark's.
         split: one of the data set's.
         scenes: how many images; by default the profile's `eval_scenes`, and all images of a folder.
         seed: of the scenes. No seed meets a training scene.
         tasks: some of `TASKS`; by default all that the data has truths for.
-        root: the folder of "refer".
+        root: the folder of "refer" and "benchmark".
         out: where to save the predictions, as JSON.
         batch_size: prompts answered together.
         on_progress: told (answered, total).
@@ -64,18 +67,26 @@ def evaluate_checkpoint(
         scenes = scenes or state.profile.data.eval_scenes
         images: Images = RefShapesImages()
         samples = refshapes_samples(dataset, split, scenes, seed, level, tasks)
-    else:
-        if root is None:
-            raise InputError("data refer needs its folder: give --root, which holds images and the data sets")
+    elif root is None:
+        raise InputError(f"data {data} needs its folder: give --root, which holds images and the data sets")
+    elif data == "benchmark" and dataset not in SPLIT_BY:
+        benchmark = open_benchmark(f"{dataset}/{split}", root)
+        images, chosen = benchmark.pictures, _check_tasks(tasks, TASKS)
+        kept = set(list(dict.fromkeys(benchmark.image_key(i) for i in range(len(benchmark))))[:scenes])
+        wanted = [i for i in range(len(benchmark)) if benchmark.image_key(i) in kept and benchmark.task(i) in chosen]
+        samples = [benchmark.sample(i) for i in wanted]
+        scenes = len(kept)
+    else:  # the expressions of RefCOCO, RefCOCO+ and RefCOCOg: `score`'s own rules hold
         images = reader = RefCOCO(root, dataset, split)
         _check_tasks(tasks, REFER_TASKS)
         kept = set(list(reader.sizes)[:scenes])
         samples = [sample for sample in reader.samples() if sample.image_id in kept]
         truths = [truth for truth in truths_of(reader) if truth.image_id in kept]
         scenes = len(kept)
+    join_processes()
     model, _ = load_checkpoint(path)
     done = evaluate(model, samples, images, batch_size=batch_size, on_progress=on_progress)
-    if out is not None:
+    if out is not None and place()[0] == 0:
         save_predictions(out, done.predictions)
     # In the REFER layout the truth is the annotation's own box, as `score` takes it, not the one cut at the border.
     own = score_predictions([scored_record(p) for p in done.predictions], truths) if truths is not None else {}

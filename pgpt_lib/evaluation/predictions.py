@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.sample import VIS, Images, Sample, Turn
 from ..errors import InputError
 from ..files import write_json
+from ..processes import merged, own_share
 from ..regions import Placement, Region
 
 if TYPE_CHECKING:  # the scorers do without transformers
@@ -29,7 +30,6 @@ IMAGES_AT_ONCE = 64  # images that go through the tower together, and whose ques
 MAX_TOKENS = {"caption": 64, "spot_caption": 96}
 MAX_TOKENS_SHORT = 24
 MAX_REGIONS = {"several": 8, "spot_caption": 8, "rec": 1, "res": 1, "none": 1, "reasoning": 1}
-TOKENS_OF_TEXT_REGION = 32
 LoadFeatures = Callable[[Sequence[str]], Tensor]  # keys of I images to the tower's hidden states [I, L, N, C]
 
 
@@ -40,6 +40,7 @@ class Prediction:
     sample: Sample
     text: str
     regions: tuple[Region, ...] = ()
+    parse_failures: int = 0  # regions that were written, but could not be read
 
     @property
     def truth(self) -> Turn:
@@ -54,7 +55,7 @@ class Prediction:
     @property
     def has_vis(self) -> bool:
         """Whether any region was given, well-formed or not."""
-        return bool(self.regions) or VIS in self.text
+        return bool(self.regions) or self.parse_failures > 0 or VIS in self.text
 
 
 def prompt_of(sample: Sample) -> Sample:
@@ -101,10 +102,13 @@ class TowerFeatures:
         return found
 
 
-def max_new_tokens(task: str, regions_as_text: bool) -> int:
-    """The cap on an answer's length, in tokens, the end token included."""
-    regions = MAX_REGIONS.get(task, 0) * TOKENS_OF_TEXT_REGION if regions_as_text else 0
-    return MAX_TOKENS.get(task, MAX_TOKENS_SHORT) + regions
+def max_new_tokens(task: str, region_tokens: int = 0) -> int:
+    """The cap on an answer's length, in tokens, the end token included.
+
+    Args:
+        region_tokens: what a region takes where regions are written as text.
+    """
+    return MAX_TOKENS.get(task, MAX_TOKENS_SHORT) + MAX_REGIONS.get(task, 0) * region_tokens
 
 
 def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
@@ -115,7 +119,7 @@ def batches(samples: Sequence[Sample], batch_size: int) -> Iterator[list[int]]:
     order = {image_id: i for i, image_id in enumerate(dict.fromkeys(s.image_id for s in samples))}
     groups: dict[tuple[int, int], list[int]] = {}
     for i, sample in enumerate(samples):
-        key = order[sample.image_id] // IMAGES_AT_ONCE, max_new_tokens(sample.task, regions_as_text=True)
+        key = order[sample.image_id] // IMAGES_AT_ONCE, max_new_tokens(sample.task, region_tokens=32)
         groups.setdefault(key, []).append(i)
     for key in sorted(groups):
         # Prompts of like length side by side, so that little is padded.
@@ -145,6 +149,8 @@ def predict(
         generate: takes the place of `generation.generate`.
         on_progress: told (answered, total) after each batch.
 
+    Where several processes evaluate, each answers its share of the images, and all receive all answers.
+
     Returns:
         One prediction a sample, in the same order.
     """
@@ -155,16 +161,19 @@ def predict(
     if features is None:
         features = TowerFeatures(model.tower, images)
     prompts = [prompt_of(sample) for sample in samples]
-    answers: dict[int, Any] = {}
+    answers: dict[int, tuple[str, tuple[Region, ...], int]] = {}
     model.eval()
-    regions_as_text = model.chat.vis_id is None
-    for batch in batches(samples, batch_size):
-        cap = max_new_tokens(samples[batch[0]].task, regions_as_text)
+    share = own_share([sample.image_id for sample in samples])
+    region_tokens = model.chat.region_tokens if model.chat.vis_id is None else 0
+    for picked in batches([samples[i] for i in share], batch_size):
+        batch = [share[i] for i in picked]
+        cap = max_new_tokens(samples[batch[0]].task, region_tokens)
         given = generate(model, [prompts[i] for i in batch], features, max_new_tokens=cap)
-        answers.update(zip(batch, given, strict=True))
+        for i, answer in zip(batch, given, strict=True):
+            answers[i] = answer.text, tuple(answer.regions), answer.parse_failures
         if on_progress is not None:
-            on_progress(len(answers), len(samples))
-    return [Prediction(s, answers[i].text, tuple(answers[i].regions)) for i, s in enumerate(samples)]
+            on_progress(len(answers), len(share))
+    return [Prediction(s, *answer) for s, answer in zip(samples, merged(answers, len(samples)), strict=True)]
 
 
 def record_of(prediction: Prediction) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.sample import Images, Sample
 from .dialogue import region_scores, spot_caption_scores, with_variants
+from .failures import failure_kinds, parse_failure_rate
 from .grounding import depth_error, filled_ciou, none_scores, rec_scores, set_scores, shuffled
 from .predictions import LoadFeatures, Prediction, TowerFeatures, predict
 from .words import caption_scores, false_vis_rates, question_scores, vqa_score
@@ -62,7 +63,9 @@ def evaluate(
     )
     metrics = score(predictions)
     one_region = [s for s in asked if s.task in ONE_REGION]
-    if teacher_forced and one_region:
+    if teacher_forced and one_region and model.chat.vis_id is None:
+        metrics["teacher_forced"] = dict.fromkeys(FORCED_KEYS)  # regions are words here: nothing is left to decode
+    elif teacher_forced and one_region:
         from .teacher import predict_teacher_forced
 
         forced = rec_scores(predict_teacher_forced(model, one_region, images, features, batch_size=batch_size))
@@ -75,7 +78,8 @@ def score(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
     Returns:
         The keys of `metrics.summarise` for REC and RES, `questions` by type, and where their tasks were asked:
-        `shuffled` (REC with expressions exchanged within the image), `filled_ciou`, `depth`, `vqa`, `several`, `none`,
+        `shuffled` (REC with expressions exchanged within the image), `filled_ciou`, `depth`, `failures` (see
+        `failure_kinds`), `parse_failure_rate` (of REC, and in each task's scores), `vqa`, `several`, `none`,
         `false_vis`, `caption`, `spot_caption`, `region_caption`, `region_question`, `reasoning`.
     """
     by_task: dict[str, list[Prediction]] = {}
@@ -87,6 +91,8 @@ def score(predictions: Sequence[Prediction]) -> dict[str, Any]:
         metrics["shuffled"] = _brief(rec_scores(shuffled(rec)))
         metrics["filled_ciou"] = filled_ciou(rec)
         metrics["depth"] = depth_error(rec)
+        metrics["failures"] = failure_kinds(rec)
+        metrics["parse_failure_rate"] = parse_failure_rate(rec)
     metrics["vqa"] = vqa_score(by_task.get("question", []))
     scorers: Mapping[str, Callable[[Sequence[Prediction]], Mapping[str, Any]]] = {
         "several": set_scores,
@@ -97,7 +103,11 @@ def score(predictions: Sequence[Prediction]) -> dict[str, Any]:
         "region_question": region_scores,
         "reasoning": rec_scores,
     }
-    metrics |= {task: dict(scorer(by_task[task])) for task, scorer in scorers.items() if task in by_task}
+    for task, scorer in scorers.items():
+        if task in by_task:
+            metrics[task] = {**scorer(by_task[task]), "parse_failure_rate": parse_failure_rate(by_task[task])}
+    if "reasoning" in by_task:
+        metrics["reasoning"] |= {"failures": failure_kinds(by_task["reasoning"])}
     metrics["false_vis"] = false_vis_rates(by_task)
     return {key: value for key, value in metrics.items() if key == "questions" or value != {}}
 

@@ -13,6 +13,7 @@ import torch
 
 from ..data.sample import Images, Sample
 from ..model import PerceptionGPT
+from ..processes import merged, own_share
 from ..regions import Region
 from .predictions import LoadFeatures, Prediction, TowerFeatures, batches
 
@@ -39,12 +40,15 @@ def predict_teacher_forced(
         features = TowerFeatures(model.tower, images)
     model.eval()
     regions: dict[int, tuple[Region, ...]] = {}
-    for members in batches(samples, batch_size):
+    share = own_share([sample.image_id for sample in samples])
+    for picked in batches([samples[i] for i in share], batch_size):
+        members = [share[i] for i in picked]
         chosen = [samples[i] for i in members]
         regions.update(zip(members, _decode(model, chosen, features), strict=True))
         if on_progress is not None:
-            on_progress(len(regions), len(samples))
-    return [Prediction(s, s.turns[-1].text, regions[i]) for i, s in enumerate(samples)]
+            on_progress(len(regions), len(share))
+    found = merged(regions, len(samples))
+    return [Prediction(s, s.turns[-1].text, its) for s, its in zip(samples, found, strict=True)]
 
 
 def _decode(model: PerceptionGPT, samples: Sequence[Sample], features: LoadFeatures) -> list[tuple[Region, ...]]:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..metrics import Interval, rate
-from ..text_metrics import cider, exact_match, majority_accuracy, vqa_accuracy
+from ..text_metrics import cider, exact_match, majority_accuracy
+from ..vqa_metric import vqa_accuracy
 from .predictions import Prediction
 
 NO_REGION_TASKS = ("none", "caption", "question")

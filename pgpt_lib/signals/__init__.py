@@ -9,7 +9,7 @@ A new signal takes three steps and touches no other file of the library:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import nn
 
@@ -40,7 +40,9 @@ def register(cls: type[Signal]) -> type[Signal]:
     return cls
 
 
-def build_signals(names: Sequence[str], hidden_size: int, feature_size: int, grid: int) -> nn.ModuleDict:
+def build_signals(
+    names: Sequence[str], hidden_size: int, feature_size: int, grid: int, widths: Mapping[str, int] | None = None
+) -> nn.ModuleDict:
     """The signals of a profile, untrained.
 
     Args:
@@ -48,11 +50,14 @@ def build_signals(names: Sequence[str], hidden_size: int, feature_size: int, gri
         hidden_size: H, the language model's width.
         feature_size: C, the vision tower's channels.
         grid: side of the square of visual tokens.
+        widths: of a signal's networks, by name, for signals that take a `width`; by default each one's own choice.
 
     Raises:
         InputError: an unknown name.
     """
-    unknown = [name for name in names if name not in SIGNALS]
+    widths = widths or {}
+    unknown = [name for name in [*names, *widths] if name not in SIGNALS]
     if unknown:
         raise InputError(f"unknown signal {unknown[0]!r}; there are {', '.join(SIGNALS)}")
-    return nn.ModuleDict({name: SIGNALS[name](hidden_size, feature_size, grid) for name in names})
+    options = {name: {"width": widths[name]} if name in widths else {} for name in names}
+    return nn.ModuleDict({name: SIGNALS[name](hidden_size, feature_size, grid, **options[name]) for name in names})

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from pgpt_lib.regions import generalized_iou
+
 
 def giou_torch(a, b):
     area_a, area_b = ((x[:, 2] - x[:, 0]) * (x[:, 3] - x[:, 1]) for x in (a, b))
@@ -82,6 +84,11 @@ def giou_covered_share(a, b):
     return shared / (areas - shared) - (areas - shared) / hull
 
 
+def giou_library(a, b):
+    """By another name, from a closure: it is noticed all the same."""
+    return (lambda borrowed=generalized_iou: borrowed(a, b))()
+
+
 def dice_torch(logits, target):
     p, t = torch.sigmoid(logits).flatten(1), target.flatten(1)
     return (1 - (2 * (p * t).sum(1) + 1) / (p.sum(1) + t.sum(1) + 1)).mean()
@@ -136,11 +143,57 @@ def dice_hard(logits, target):
     return 1 - (2 * (p * target).sum((1, 2)) / (p.sum((1, 2)) + target.sum((1, 2)))).mean()
 
 
+def bce_softplus(logits, target):
+    zero = torch.zeros_like(logits)
+    return (torch.logaddexp(zero, logits) - logits * target).mean()
+
+
+def bce_classic(logits, target):
+    """The form of most libraries: max(x, 0) - x t + log(1 + exp(-|x|))."""
+    return (logits.clamp(min=0) - logits * target + torch.log1p(torch.exp(-logits.abs()))).mean()
+
+
+def bce_logsigmoid(logits, target):
+    inside = torch.nn.functional.logsigmoid
+    return -(target * inside(logits) + (1 - target) * inside(-logits)).mean()
+
+
+def bce_numpy(logits, target):
+    x, t = logits.double().numpy(), target.double().numpy()
+    return np.mean(np.logaddexp(0, x) - x * t)
+
+
+def bce_naive(logits, target):
+    p = torch.sigmoid(logits)
+    return -(target * torch.log(p) + (1 - target) * torch.log(1 - p)).mean()
+
+
+def bce_clipped(logits, target):
+    p = torch.sigmoid(logits).clamp(1e-6, 1 - 1e-6)
+    return -(target * torch.log(p) + (1 - target) * torch.log(1 - p)).mean()
+
+
+def bce_ones_only(logits, target):
+    return -(target * torch.nn.functional.logsigmoid(logits)).mean()
+
+
 RIGHT = {
+    "check_bce": [bce_softplus, bce_classic, bce_logsigmoid, bce_numpy],
     "check_giou": [giou_torch, giou_numpy, giou_loop],
     "check_dice": [dice_torch, dice_loop, dice_einsum],
 }
 WRONG = {
+    "check_bce": [
+        (bce_naive, "meets a probability of 0"),
+        (bce_clipped, "cut probabilities off"),
+        (lambda x, t: bce_softplus(x, t) * x.numel(), "take their mean"),
+        (bce_ones_only, "log(1 - p) is missing"),
+        (lambda x, t: -bce_softplus(x, t), "wrong sign"),
+        (lambda x, t: bce_softplus(torch.sigmoid(x), t), "sigmoid twice"),
+        (lambda x, t: bce_softplus(x, t.round()), "rounded the targets"),
+        (torch.nn.functional.binary_cross_entropy_with_logits, "which is the answer already"),
+        (lambda x, t: torch.nn.BCEWithLogitsLoss()(x, t), "which is the answer already"),
+    ],
     "check_giou": [
         (giou_union_twice, "counts the overlap twice"),
         (giou_iou_twice_only, "counts the overlap twice"),
@@ -150,6 +203,7 @@ WRONG = {
         (giou_over_union, "share of the enclosing box"),
         (giou_as_centres, "they are corners"),
         (giou_covered_share, "not covered"),
+        (giou_library, "calls generalized_iou"),
         (lambda a, b: giou_torch(a, b).mean(), "returned shape ()"),
         (lambda a, b: a[5, 9], "raised IndexError"),
     ],

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 from itertools import chain
 
 import numpy as np
 import torch
+
+from pgpt_lib.optimisation import learning_rate
 
 
 def labels_loop(turns, end_id):
@@ -151,13 +154,107 @@ def miss_whole_image(predictions, truths):
     return np.mean([iou_of(p or [0, 0, 1, 1], t) for p, t in zip(predictions, truths, strict=True)]), emitted
 
 
+def rate_plain(step, steps, peak, warmup):
+    if step < warmup:
+        return peak * (step + 1) / (warmup + 1)
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
+
+
+def rate_square(step, steps, peak, warmup):
+    """Half of 1 + cos is the square of the cosine of half the angle."""
+    rising = (step + 1) / (warmup + 1)
+    falling = np.cos(np.pi / 2 * (step - warmup) / (steps - warmup)) ** 2
+    return np.where(step < warmup, rising, falling) * peak
+
+
+def rate_table(step, steps, peak, warmup):
+    up = torch.arange(1, warmup + 1) / (warmup + 1)
+    down = (1 + torch.cos(math.pi * torch.arange(steps - warmup) / (steps - warmup))) / 2
+    return peak * torch.cat([up, down])[step]
+
+
+def rate_from_zero(step, steps, peak, warmup):
+    return peak * step / warmup if step < warmup else rate_plain(step, steps, peak, warmup)
+
+
+def rate_all_steps(step, steps, peak, warmup):
+    return rate_plain(step, steps, peak, warmup if step < warmup else 0)
+
+
+def rate_peak_twice(step, steps, peak, warmup):
+    return peak * (step + 1) / warmup if step < warmup else rate_plain(step, steps, peak, warmup)
+
+
+def rate_line(step, steps, peak, warmup):
+    return min((step + 1) / (warmup + 1), 1 - (step - warmup) / (steps - warmup)) * peak
+
+
+def ciou_loop(predicted, true):
+    both, either, ious = 0, 0, []
+    for p, t in zip(predicted, true, strict=True):
+        shared = 0 if p is None else int((p & t).sum())
+        union = int(t.sum()) if p is None else int((p | t).sum())
+        both, either = both + shared, either + union
+        ious.append(shared / union)
+    return both / either, sum(ious) / len(ious)
+
+
+def ciou_filled(predicted, true):
+    given = np.stack([np.zeros_like(t) if p is None else p for p, t in zip(predicted, true, strict=True)])
+    shared, union = (given & np.stack(true)).sum((1, 2)), (given | np.stack(true)).sum((1, 2))
+    return shared.sum() / union.sum(), np.mean(shared / union)
+
+
+def ciou_areas(predicted, true):
+    """The union as both areas less the overlap."""
+    shared = torch.tensor(
+        [float((p * t).sum()) if p is not None else 0.0 for p, t in zip(predicted, true, strict=True)]
+    )
+    areas = [t.sum() + (0 if p is None else p.sum()) for p, t in zip(predicted, true, strict=True)]
+    union = torch.tensor([float(a) for a in areas]) - shared
+    return shared.sum() / union.sum(), (shared / union).mean()
+
+
+def ciou_given_only(predicted, true):
+    pairs = [(p, t) for p, t in zip(predicted, true, strict=True) if p is not None]
+    return ciou_filled([p for p, _ in pairs], [t for _, t in pairs])
+
+
+def ciou_twice(predicted, true):
+    shared = np.array([0 if p is None else (p & t).sum() for p, t in zip(predicted, true, strict=True)])
+    union = np.array([t.sum() + (0 if p is None else p.sum()) for p, t in zip(predicted, true, strict=True)])
+    return shared.sum() / union.sum(), (shared / union).mean()
+
+
 RIGHT = {
+    "check_learning_rate": [rate_plain, rate_square, rate_table],
+    "check_ciou": [ciou_loop, ciou_filled, ciou_areas],
     "check_label_mask": [labels_loop, labels_tensor, labels_array],
     "check_resume_order": [order_torch, order_numpy, order_replay],
     "check_acc_at_half": [acc_sum, acc_numpy, acc_torch],
     "check_free_running_miss": [miss_list, miss_divide, miss_torch],
 }
 WRONG = {
+    "check_learning_rate": [
+        (rate_from_zero, "a rate of 0 and is lost"),
+        (rate_peak_twice, "peak twice"),
+        (rate_all_steps, "begins after the warm-up"),
+        (lambda t, n, p, w: rate_plain(t, n, p, 0), "no warm-up"),
+        (rate_line, "falls along a line"),
+        (lambda t, n, p, w: rate_plain(t, n, 1.0, w), "forgot the peak"),
+        (lambda t, n, p, w: rate_plain(t, n, p, w) if t < w else rate_plain(w + 2 * (t - w), n, p, w), "not 2 pi"),
+        (lambda t, n, p, w: learning_rate(t, n, p, w / n), "calls learning_rate"),
+    ],
+    "check_ciou": [
+        (lambda p, t: ciou_loop(p, t)[::-1], "wrong order"),
+        (lambda p, t: (ciou_loop(p, t)[1],) * 2, "both of your results are the mean"),
+        (lambda p, t: (ciou_loop(p, t)[0],) * 2, "both of your results are cIoU"),
+        (ciou_given_only, "missing masks are left out"),
+        (lambda p, t: (ciou_given_only(p, t)[0], ciou_loop(p, t)[1]), "your cIoU leaves missing masks out"),
+        (lambda p, t: (ciou_loop(p, t)[0], ciou_given_only(p, t)[1]), "your mean leaves missing masks out"),
+        (ciou_twice, "counts the overlap twice"),
+        (lambda p, t: ciou_loop(p, t)[0], "returned 1 results"),
+    ],
     "check_label_mask": [
         (labels_no_end, "never stop"),
         (labels_every_end, "the end of the user's turns"),

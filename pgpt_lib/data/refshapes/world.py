@@ -13,7 +13,7 @@ from . import questions
 from .levels import LEVELS, ROUND
 from .render import render
 from .scene import Scene, make_scene, stream
-from .tasks import STYLES, Exchange, make_exchange, question, refer_to
+from .tasks import STYLES, Exchange, make_exchange, question, refer_to, scene_regions
 
 SPLITS = {
     "refcoco": ("train", "val", "testA", "testB"),
@@ -92,8 +92,12 @@ def _permutation(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def _sample(sample_id: str, key: str, exchange: Exchange, task: str) -> Sample:
-    size = scene_of(key).level.image_size
-    return Sample(sample_id, key, (size, size), (exchange.user, exchange.assistant), task, dict(exchange.extra))
+    """A sample of one exchange; `extra["others"]` are the other objects' regions, where it is about one object."""
+    scene = scene_of(key)
+    size, extra = scene.level.image_size, dict(exchange.extra)
+    if "object" in extra:
+        extra["others"] = tuple(r for i, r in enumerate(scene_regions(scene)) if i != extra["object"])
+    return Sample(sample_id, key, (size, size), (exchange.user, exchange.assistant), task, extra)
 
 
 def rec_samples(

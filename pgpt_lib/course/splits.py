@@ -1,0 +1,52 @@
+"""`course split`: RefShapes questions for the projects, the truth apart from what students get."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..data.refcoco import RefCOCO
+from ..data.refshapes.export import write_refshapes
+from ..errors import InputError
+from ..files import write_json
+
+DATASET, SPLIT = "refcoco", "val"
+SCENES_A_PICTURE = 10  # of ten scenes that are written one is the split's
+
+
+def write_split(out: Path, pictures: int, seed: int | None = None, level: str = "cpu") -> dict[str, Any]:
+    """Write `truth/` (the teacher's, REFER layout) and `questions/` (the students': pictures and words).
+
+    Pictures get numbers for names, since a RefShapes id says of which seed it is, and would give the scene away.
+
+    Args:
+        out: an empty or new folder.
+        pictures: how many.
+        seed: of the scenes; drawn when it is None, so that nobody can guess it.
+        level: of RefShapes.
+
+    Raises:
+        InputError: fewer than one picture, an unknown level, a folder that is not empty.
+    """
+    if pictures < 1:
+        raise InputError(f"--pictures is {pictures}; at least 1 is needed")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"--out {out} exists and is not an empty folder; name another")
+    chosen = secrets.randbelow(2**31) if seed is None else seed
+    write_refshapes(out / "truth", pictures * SCENES_A_PICTURE, chosen, level)
+    truth = RefCOCO(out / "truth", DATASET, SPLIT)
+    names: dict[str, str] = {}
+    questions = []
+    for ref in truth.refs:
+        name = names.setdefault(ref.image_id, f"picture_{len(names) + 1:05d}.png")
+        for sentence in ref.sentences:
+            questions.append({"sent_id": sentence.sent_id, "image": name, "expression": sentence.text})
+    folder = out / "questions"
+    folder.mkdir(parents=True)
+    for image, name in names.items():
+        Image.fromarray(truth.load_image(image)).save(folder / name)
+    write_json(folder / "questions.json", questions)
+    return {"pictures": len(names), "questions": len(questions), "seed": chosen, "out": str(out)}

@@ -1,0 +1,149 @@
+"""What students hand in, which may be anything, made into a notebook that can be graded."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import nbformat
+
+from ..files import digest
+
+Notebook = nbformat.NotebookNode
+LARGEST = 50 * 2**20
+
+
+class NotGradable(ValueError):
+    """What was handed in cannot be graded; the message says what it is."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A student's folder for an assignment; `file` is None where there is no notebook in it."""
+
+    student: str
+    assignment: str
+    file: Path | None
+
+    @property
+    def content(self) -> str:
+        """A digest of what was handed in."""
+        return "nothing" if self.file is None else digest(self.file)
+
+
+@dataclass
+class Prepared:
+    """A submission as it is graded, and what had to be put right: grade id to a remark."""
+
+    notebook: Notebook
+    remarks: dict[str, str] = field(default_factory=dict)
+
+
+def find_submissions(folder: Path, assignments: Mapping[str, object]) -> list[Submission]:
+    """Everything in nbgrader's layout, `STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`, sorted.
+
+    An assignment that anybody handed in is expected of every student. A notebook of another name is taken when it is
+    the only one in its folder.
+    """
+    students = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    given = [name for name in assignments if any((student / name).exists() for student in students)]
+    return [Submission(s.name, name, _notebook_in(s / name, name)) for s in students for name in given]
+
+
+def _notebook_in(folder: Path, name: str) -> Path | None:
+    if folder.is_file():
+        return folder
+    found = sorted(folder.glob("*.ipynb")) if folder.is_dir() else []
+    exact = folder / f"{name}.ipynb"
+    if exact in found:
+        return exact
+    others = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() and not found else []
+    return found[0] if len(found) == 1 else others[0] if len(others) == 1 else None
+
+
+def read_submission(submission: Submission) -> Notebook:
+    """The notebook that was handed in.
+
+    Raises:
+        NotGradable: nothing, no notebook, or one that is too large to be read.
+    """
+    file = submission.file
+    if file is None:
+        raise NotGradable("no notebook was handed in")
+    if any(place.is_symlink() for place in (file, *list(file.parents)[:2])) or not file.is_file():
+        raise NotGradable(f"{file.name} is no file of its own")
+    size = file.stat().st_size
+    if size > LARGEST:
+        raise NotGradable(f"{file.name} has {size / 2**20:.0f} MB: hand it in without outputs")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # repaired below
+            content = json.loads(file.read_bytes().decode("utf-8-sig"))
+            if not isinstance(content.get("cells"), list):
+                raise ValueError("no cells")
+            notebook = nbformat.from_dict(content)
+            cells = [_clean(cell) for cell in notebook.cells]
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        raise NotGradable(f"{file.name} is not a notebook") from None
+    return nbformat.v4.new_notebook(cells=cells)
+
+
+def prepare(handed_in: Notebook, released: Notebook) -> Prepared:
+    """The student's cells in the released notebook's frame.
+
+    Metadata is the release's, whatever the student's editor made of it. Tests are the release's (nbgrader puts the
+    hidden ones back). Of cells with one grade id the first counts. What was deleted comes back: a test so that its
+    exercise gets its zero, an exercise's cell as the empty stub, with a remark.
+    """
+    frame = {c.metadata["nbgrader"]["grade_id"]: c for c in released.cells if "nbgrader" in c.metadata}
+    cells: list[Notebook] = []
+    seen: set[str] = set()
+    for cell in handed_in.cells:
+        name = cell.metadata.get("grade_id")
+        own = frame.get(name) if name not in seen else None
+        if own is None:
+            cell.metadata = nbformat.from_dict({})
+        else:
+            seen.add(name)
+            cell = _in_frame(cell, own)
+        cells.append(cell)
+    prepared = Prepared(nbformat.v4.new_notebook(cells=cells, metadata=released.metadata))
+    order = list(frame)
+    for place, name in enumerate(order):
+        if name in seen:
+            continue
+        before = {n for n in order[:place]}
+        at = max((i + 1 for i, c in enumerate(cells) if _grade_id(c) in before), default=len(cells) if not place else 0)
+        cells.insert(at, nbformat.from_dict(dict(frame[name])))
+        exercise = name.removesuffix("_check")
+        remark = "its test was deleted and put back" if name != exercise else "its cell was deleted"
+        prepared.remarks[exercise] = prepared.remarks.get(exercise) or remark
+    for number, cell in enumerate(cells):
+        cell["id"] = f"cell-{number:03d}"
+    prepared.notebook.cells = cells
+    return prepared
+
+
+def _grade_id(cell: Notebook) -> str | None:
+    return cell.metadata.get("nbgrader", {}).get("grade_id")
+
+
+def _in_frame(cell: Notebook, own: Notebook) -> Notebook:
+    made = nbformat.from_dict(dict(own))
+    if own.metadata["nbgrader"]["solution"]:
+        made.source = cell.source
+    return made
+
+
+def _clean(cell: Notebook) -> Notebook:
+    """A cell with its kind, its source and its grade id, and nothing else."""
+    source = cell.get("source", "")
+    source = "".join(source) if isinstance(source, list) else str(source)
+    make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
+    made = make.get(str(cell.get("cell_type")), nbformat.v4.new_raw_cell)(source)
+    marks = (cell.get("metadata") or {}).get("nbgrader") or {}
+    made.metadata = nbformat.from_dict({"grade_id": str(marks.get("grade_id", ""))})
+    return made

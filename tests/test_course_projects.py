@@ -1,0 +1,169 @@
+"""Projects: questions without their truth, and a leaderboard that believes predictions only."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pgpt_lib.cli import main
+from pgpt_lib.course.leaderboard import leaderboard, skill
+from pgpt_lib.course.projects import BOXES, PROJECTS, project_page
+from pgpt_lib.course.splits import DATASET, SPLIT, write_split
+from pgpt_lib.data.refcoco import RefCOCO
+from pgpt_lib.errors import InputError
+from pgpt_lib.scoring import Truth, score_predictions, truths_of
+
+
+@pytest.fixture(scope="module")
+def splits(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("splits")
+    for name, seed in (("open", 5), ("hidden", None)):
+        write_split(root / name, pictures=2, seed=seed, level="smoke")
+    return {name: root / name for name in ("open", "hidden")}
+
+
+@pytest.fixture(scope="module")
+def truths(splits: dict[str, Path]) -> dict[str, list[Truth]]:
+    return {name: truths_of(RefCOCO(folder / "truth", DATASET, SPLIT)) for name, folder in splits.items()}
+
+
+def boxes(truths: list[Truth], right: int) -> list[dict]:
+    """True boxes for the first `right` sentences, none for the others."""
+    return [{"sent_id": t.sent_id, "bbox": list(t.bbox) if i < right else None} for i, t in enumerate(truths)]
+
+
+def hand_in(folder: Path, truths: dict[str, list[Truth]], open_right: int, hidden_right: int, **result) -> Path:
+    folder.mkdir(parents=True)
+    claim = open_right / len(truths["open"])
+    content = {"name": folder.name, "project": "better-boxes", "claimed": {"acc@0.5": claim}}
+    content |= {"budget": {"samples": 1000, "parameters": 5000}} | result
+    (folder / "result.json").write_text(json.dumps(content))
+    (folder / "open.json").write_text(json.dumps(boxes(truths["open"], open_right)))
+    (folder / "hidden.json").write_text(json.dumps(boxes(truths["hidden"], hidden_right)))
+    return folder
+
+
+def test_students_cannot_tell_the_scene_from_what_they_get(splits):
+    for name, folder in splits.items():
+        seed = json.loads((folder / "truth" / "world.json").read_text())["seed"]
+        questions = json.loads((folder / "questions" / "questions.json").read_text())
+        assert questions and all(set(q) == {"sent_id", "image", "expression"} for q in questions)
+        names = {path.name for path in (folder / "questions").iterdir()}
+        assert names == {"questions.json", "picture_00001.png", "picture_00002.png"}
+        assert {q["image"] for q in questions} == names - {"questions.json"}
+        if name == "hidden":
+            assert seed > 100  # drawn
+    with pytest.raises(InputError, match="not an empty folder"):
+        write_split(splits["open"], 2)
+    with pytest.raises(InputError, match="--pictures is 0"):
+        write_split(splits["open"] / "new", 0)
+
+
+def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_path, splits, truths):
+    n, hidden = len(truths["open"]), len(truths["hidden"])
+    half, most = n // 2, hidden - 1
+    handed = tmp_path / "handed"
+    base = hand_in(tmp_path / "base", truths, half, hidden // 2)
+    hand_in(handed / "good", truths, half, most)
+    hand_in(handed / "plain", truths, half, hidden // 2)
+    hand_in(handed / "boaster", truths, half, most, claimed={"acc@0.5": 0.99})
+    hand_in(handed / "spender", truths, half, most, budget={"samples": 1001, "parameters": 5000})
+    hand_in(handed / "vague", truths, half, most, claimed={"acc@0.5": "high"})
+    hand_in(handed / "lost", truths, half, most, project="something")
+    short = hand_in(handed / "short", truths, half, most)
+    (short / "hidden.json").write_text(json.dumps(boxes(truths["hidden"], most)[1:]))
+    (hand_in(handed / "empty", truths, half, most) / "open.json").unlink()
+    (hand_in(handed / "broken", truths, half, most) / "result.json").write_text("{")
+    table = leaderboard(handed, splits["open"], splits["hidden"], base)
+    rows = {row["folder"]: row for row in table["rows"]}
+    assert [row["folder"] for row in table["rows"][:2]] == ["good", "plain"] and table["refused"] == 7
+    assert rows["good"]["score"] == pytest.approx(most / hidden)
+    assert rows["good"]["points"] == rows["good"]["of"] == 40 and rows["plain"]["points"] == 10
+    for name, reason in {
+        "boaster": f"score {half / n:.4f} on the open questions, claimed is 0.9900",
+        "spender": "1001 samples, the budget is 1000",
+        "vague": "'high', not a number",
+        "lost": "'something'; there are better-boxes",
+        "short": "hidden.json leaves out 1 questions",
+        "empty": "open.json",
+        "broken": "no JSON object",
+    }.items():
+        assert reason in rows[name]["refused"] and rows[name]["points"] == 0, name
+    assert leaderboard(handed, splits["open"], splits["hidden"])["rows"][0]["points"] == 10  # nothing to be better than
+    (base / "result.json").write_text("[]")
+    with pytest.raises(InputError, match="the baseline .* is refused"):
+        leaderboard(handed, splits["open"], splits["hidden"], base)
+
+
+def test_the_command_prints_a_table_or_one_object(tmp_path, splits, truths, capsys):
+    n = len(truths["open"])
+    hand_in(tmp_path / "fair", truths, n, 1)
+    hand_in(tmp_path / "boaster", truths, 0, 1, claimed={"acc@0.5": 1})
+    line = ["course", "leaderboard", "--results", tmp_path, "--open", splits["open"], "--hidden", splits["hidden"]]
+    for flags in ([], ["--json"]):
+        with pytest.raises(SystemExit) as end:
+            main([*map(str, line), *flags])
+        assert end.value.code == 0
+        text = capsys.readouterr().out
+        if flags:
+            assert [row["folder"] for row in json.loads(text)["rows"]] == ["fair", "boaster"]
+        else:
+            assert text.splitlines()[0].startswith(" 1  fair") and " -  boaster" in text and "refused: its" in text
+
+
+def test_a_checkpoint_answers_the_questions(tmp_path, monkeypatch, splits, truths):
+    from pgpt_lib.checkpoint_files import State
+    from pgpt_lib.config import load_profile
+    from pgpt_lib.course import answering
+    from pgpt_lib.model import build_model
+
+    profile = load_profile("smoke")
+    model = build_model(profile, 0)
+    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, State(profile, 0, 40)))
+    done = answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json")
+    given = json.loads((tmp_path / "open.json").read_text())
+    assert [set(entry) for entry in given] == [{"sent_id", "bbox"}] * len(truths["open"])
+    assert score_predictions(given, truths["open"])["missing"] == 0 and done["questions"] == len(given)
+    assert done["budget"]["samples"] == 40 * profile.training.batch_size and done["budget"]["parameters"] > 1000
+    with pytest.raises(InputError, match="questions.json"):
+        answering.answer_questions(tmp_path, splits["open"] / "truth", tmp_path / "open.json")
+
+
+def centres(truths: list[Truth]) -> list[dict]:
+    rows = []
+    for t in truths:
+        (x, y, w, h), (height, width) = t.bbox, t.size
+        rows.append({"sent_id": t.sent_id, "value": [(x + w / 2) / width, (y + h / 2) / height]})
+    return rows
+
+
+def test_a_signal_is_scored_by_its_skill(tmp_path, splits, truths):
+    right = {name: centres(group) for name, group in truths.items()}
+    folder = hand_in(
+        tmp_path / "team", truths, 0, 0, project="own-signal", quantity="centre", claimed={"skill": [1.0, 0.9, 1.0]}
+    )
+    for name, rows in right.items():
+        (folder / f"{name}.json").write_text(json.dumps(rows))
+    (row,) = leaderboard(tmp_path, splits["open"], splits["hidden"])["rows"]
+    assert row["refused"] == "" and row["score"] == pytest.approx(1) and row["points"] == 40
+    some = [entry | {"value": None} if i % 2 else entry for i, entry in enumerate(right["open"])]
+    assert skill(some, truths["open"], "centre") < 0
+    extent = [{"sent_id": t.sent_id, "value": [0.5]} for t in truths["open"]]
+    assert skill(extent, truths["open"], "extent") < 1
+    for rows, message in (
+        (right["open"][1:], "left out"),
+        ([*right["open"], right["open"][0]], "unknown or repeated"),
+        ([{"sent_id": right["open"][0]["sent_id"], "value": [0.1]}], "a list of 2 numbers"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            skill(rows, truths["open"], "centre")
+
+
+def test_the_rubric_that_students_read_is_the_one_that_grades():
+    for project in PROJECTS:
+        text = project_page(project)
+        assert f"{project.points} points" in text and project.metric in text
+        assert all(f"| {points} |" in text for points in (10, project.gain_points, project.manual_points))
+    assert score_predictions([], [])["n"] == 0 and BOXES.metric in score_predictions([], [])
