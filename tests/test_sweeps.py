@@ -122,6 +122,7 @@ def test_what_the_library_lacks_is_refused_in_one_message():
     assert missing and all(name in str(error.value) for name in missing) and "--available" in str(error.value)
     assert missing <= set(switches.NEEDED)
     assert switches.lacking(cell_of("released_code", switch="none", seed=0)) == []
+    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
     assert switches.lacking(cell_of("released_code", switch="fusion_raw", seed=0)) == []
 
 

@@ -22,7 +22,6 @@ NEEDED = {
     "released.projector_frozen": "a projector that is not trained",
     "released.state_at_vis": "regions decoded from the state at `<vis>`, not the one that predicts it",
     "released.mask_encoder_unused": "a mask in the question that is encoded as its box alone",
-    "representation": "regions written as {value}",
     "cell.align": "fusion and projector aligned anew with the words-only language model",
 }
 """What each switch does, by the name that plans use."""
@@ -30,15 +29,10 @@ NEEDED = {
 
 def lacking(cell: Cell) -> list[str]:
     """The settings of a cell that this version cannot follow, as `name = value (what it does)`."""
-    from ..representations import REPRESENTATIONS
-
     found = {name: value for name, value in cell.overrides.items() if not _is_setting(name)}
-    representation = cell.overrides.get("representation", "embedding")
-    if representation not in REPRESENTATIONS:
-        found["representation"] = representation
     if cell.run.align != "bundled":
         found["cell.align"] = cell.run.align
-    return [f"{name} = {value} ({NEEDED.get(name, 'unknown').format(value=value)})" for name, value in found.items()]
+    return [f"{name} = {value} ({NEEDED.get(name, 'unknown')})" for name, value in found.items()]
 
 
 def require_all(cells: Iterable[Cell]) -> None:
