@@ -30,7 +30,7 @@ COMMANDS = {
     "ask": "Ask a trained model about a picture.",
     "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
     "course": "Build, grade and rank a course of the notebooks.",
-    "report": "Gather the results of a folder into report.json, index.html and index.md.",
+    "report": "Gather the results of a folder into report.json and index.html.",
     "compare": "Compare two reports: which metrics differ, by how much, and which settings.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
