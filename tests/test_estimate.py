@@ -124,7 +124,10 @@ def test_the_command_prints_one_object(capsys: pytest.CaptureFixture[str]) -> No
     except SystemExit as status:
         main_status = status.code
     found = json.loads(capsys.readouterr().out)
-    assert not main_status and found["parameters"]["llm"] == json.loads((BUNDLED / "nano" / "card.json").read_text())["parameters"]
+    assert (
+        not main_status
+        and found["parameters"]["llm"] == json.loads((BUNDLED / "nano" / "card.json").read_text())["parameters"]
+    )
 
 
 def test_a_folder_without_sizes_is_refused() -> None:
