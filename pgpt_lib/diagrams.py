@@ -162,11 +162,12 @@ def model_parts(model: PerceptionGPT) -> dict[str, Part]:
         seen = f"{tower.name}: {tower.num_layers} layers × {tower.hidden_size}, {tower.num_tokens} tokens"
     mask_fusion, state_norm = getattr(model, "mask_fusion", None), getattr(model, "state_norm", None)
     weights = f"eq. 1: {'2 × ' if mask_fusion is not None else ''}{len(fusion.weights())} weights"
+    llm = type(getattr(model.llm, "base_model", model.llm)).__name__
     parts = {
         "vision": Part("vision tower", seen, *count(tower)),
         "fusion": Part("layer fusion", weights, *count(fusion, mask_fusion)),
         "projector": Part("projector", type(model.projector).__name__, *count(model.projector)),
-        "llm": Part("language model", type(getattr(model.llm, "base_model", model.llm)).__name__, *count(model.llm, state_norm)),
+        "llm": Part("language model", llm, *count(model.llm, state_norm)),
     }
     config = getattr(model.llm, "config", None)
     if config is not None and hasattr(config, "num_hidden_layers"):
