@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -152,12 +151,9 @@ class Scorer:
     """Scores a cell's model on fixed scenes, whose pictures go through the tower once."""
 
     def __init__(self, cell: Cell, model: PerceptionGPT, profile: Profile) -> None:
-        from ..generation import generate
-
         self.cell, self.model, self.level = cell, model, profile.data.level
         self.images = RefShapesImages()
         self.features = TowerFeatures(model.tower, self.images, FEATURE_BYTES)
-        self.generate = partial(generate, threshold=cell.run.mask_threshold)
 
     def questions(self) -> dict[str, Any]:
         """Accuracy of answers in words, by type."""
@@ -191,7 +187,7 @@ class Scorer:
                 self.images,
                 self.features,
                 teacher_forced=forced,
-                generate=self.generate,
+                threshold=self.cell.run.mask_threshold,
             )
         return done.metrics
 
