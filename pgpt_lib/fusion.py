@@ -47,9 +47,8 @@ class LayerFusion(nn.Module):
         if strategy == "learned":
             self.logits = nn.Parameter(torch.zeros(num_layers))
         else:
-            chosen = {"mean": range(self.num_fused), "last": [num_layers - 1], "second_last": [num_layers - 2]}[
-                strategy
-            ]
+            every = range(self.num_fused)
+            chosen = {"mean": every, "last": [num_layers - 1], "second_last": [num_layers - 2]}[strategy]
             fixed = torch.zeros(num_layers)
             fixed[list(chosen)] = 1 / len(chosen)
             self.fixed: Tensor

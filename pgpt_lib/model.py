@@ -100,9 +100,8 @@ class PerceptionGPT(nn.Module):
             self.mask_fusion = self._new_fusion()
 
     def _new_fusion(self) -> LayerFusion:
-        """Equation 1 as the profile has it."""
-        kind, excluded = self.profile.fusion, self.profile.released.last_layer_excluded
-        return LayerFusion(self.tower.num_layers, kind.strategy, kind.normalise, excluded)
+        kind, exclude_last = self.profile.fusion, self.profile.released.last_layer_excluded
+        return LayerFusion(self.tower.num_layers, kind.strategy, kind.normalise, exclude_last)
 
     @property
     def decoder(self) -> nn.Module:

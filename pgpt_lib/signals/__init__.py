@@ -71,7 +71,7 @@ def build_signals(
 
 
 def signal_options(profile: Profile) -> dict[str, dict[str, Any]]:
-    """What a profile sets of its signals: their networks' widths, the mask head, and what the released code differs in."""
+    """What a profile sets of its signals: the widths of their networks, the mask head, faults of the released code."""
     released = profile.released
     options: dict[str, dict[str, Any]] = {name: {"width": width} for name, width in profile.signal_widths.items()}
     options["box"] = {**options.get("box", {}), "misparsed": released.giou_misparsed}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -109,7 +108,7 @@ def upsampler(width: int, channels: int) -> nn.Sequential:
 
 
 def filtered(pixels: Tensor, weights: Tensor, grid: int) -> Tensor:
-    """Dot products of an upsampler's pixels with a filter for each region [R, channels], in their places [R, 4g, 4g]."""
+    """Dot products of an upsampler's pixels with each region's filter [R, channels], put in place: [R, 4g, 4g]."""
     rows, g = len(weights), grid
     logits = pixels.reshape(rows, g * g * 16, weights.shape[1]) @ weights.to(pixels.dtype)[:, :, None]
     return logits.view(rows, g, g, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6).reshape(rows, 4 * g, 4 * g)
