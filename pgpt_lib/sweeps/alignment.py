@@ -28,6 +28,7 @@ from .cells import Cell
 
 LEVEL = "cpu"  # of the pictures, as in the bundled pretraining; `smoke` has them too
 SCENE_SEED = 0  # all seeds meet the same pictures, whose features are cached once; dialogues and weights differ
+SAVE_EVERY = 100
 WEIGHTS, RECORD = "aligned.safetensors", "aligned.json"
 
 
@@ -112,7 +113,7 @@ def _align(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, A
             level=LEVEL,
             scene_seed=SCENE_SEED,
             aligned=fresh,
-            save_every=100,
+            save_every=SAVE_EVERY,
         )
     tensors = load_file(state / "modules.safetensors")
     kept = {k.removeprefix("aligned."): v for k, v in tensors.items() if k.startswith("aligned.")}

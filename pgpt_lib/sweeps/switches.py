@@ -1,7 +1,7 @@
 """The settings that plans name and this version of the library may lack, so that none is ignored.
 
-A plan may be ahead of the library: a setting that `Profile` has no field for is lacking, and `NEEDED` says what it would
-do until it is built.
+A plan may be ahead of the library: a setting that `Profile` has no field for is lacking, and until it is built `NEEDED`
+says what it would do.
 """
 
 from __future__ import annotations
