@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from .adapters import base_model
@@ -102,6 +103,8 @@ def generate(
         batch = model.collate(samples, features, pixel_values=pixel_values, generation=True)
         batch = batch.to(next(model.projector.parameters()).device)
         tokens, emitted = _decode_greedily(model, batch, max_new_tokens, cached)
+        if not model.readout.feeds_back:
+            emitted = _read_at_vis(model, batch, tokens)
     finally:
         model.train(training)
     return [_answer(model, row, sample, tokens[row], emitted, threshold) for row, sample in enumerate(samples)]
@@ -110,41 +113,28 @@ def generate(
 def _decode_greedily(
     model: PerceptionGPT, batch: Batch, max_new_tokens: int, cached: bool
 ) -> tuple[list[list[int]], list[_Emitted]]:
-    """The loop: the ids of each row's answer, and the regions decoded on the way.
-
-    With `released.state_at_vis` a `<vis>` is read as a word first and decoded a step later, from the state at itself;
-    nothing is fed back, as in training.
-    """
-    late = model.profile.released.state_at_vis
+    """The loop: the ids of each row's answer, and the regions decoded on the way."""
     table_in, table_out = model.embedding_tables()
     image_tokens, features = model.see(batch)
     embeds = model.embed(batch, image_tokens, table_in)
     mask = batch.attention_mask
     cache = DynamicCache(config=base_model(model.llm).config) if cached else None
     alive = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
-    pending = torch.zeros_like(alive)  # rows whose last token is a `<vis>` that is still to be decoded
     tokens: list[list[int]] = [[] for _ in range(len(mask))]
     emitted: list[_Emitted] = []
     seen = 0  # positions whose states are not computed again
-    for step in range(max_new_tokens + late):
+    for _ in range(max_new_tokens):
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # padding on the left takes no position
         hidden = run_decoder(model, embeds[:, seen:], mask, positions[:, seen:], cache)
         length = mask.shape[1]
         # the next token's position is `length`; the state that predicts it is the one it would be decoded from
         states = hidden[:, locate_positions(length) - seen].float()
-        if pending.any():
-            rows = pending.nonzero().flatten()
-            emitted.append(_Emitted(rows, states[rows], model.decode(states[rows], features, batch.image_index[rows])))
-        if step == max_new_tokens:
-            break
         next_ids = model.logits(states, table_out).argmax(-1)
         for row, (token, going) in enumerate(zip(next_ids.tolist(), alive.tolist(), strict=True)):
             if going:
                 tokens[row].append(token)
         next_embeds = F.embedding(next_ids, table_in)
-        if late:
-            pending = alive & (next_ids == model.chat.vis_id)
-        elif model.chat.vis_id is not None:
+        if model.chat.vis_id is not None and model.readout.feeds_back:
             rows = (alive & (next_ids == model.chat.vis_id)).nonzero().flatten()
             if len(rows):
                 predictions = model.decode(states[rows], features, batch.image_index[rows])
@@ -157,6 +147,24 @@ def _decode_greedily(
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         seen = length if cached else 0
     return tokens, emitted
+
+
+def _read_at_vis(model: PerceptionGPT, batch: Batch, tokens: list[list[int]]) -> list[_Emitted]:
+    """The regions of answers that were read as tokens alone, decoded from the states at their `<vis>`, in one pass."""
+    ids = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True, padding_value=model.chat.pad_id)
+    ids = ids.to(batch.input_ids.device)
+    table = model.embedding_tables()[0]
+    image_tokens, features = model.see(batch)
+    embeds = torch.cat([model.embed(batch, image_tokens, table), F.embedding(ids, table)], dim=1)
+    mask = torch.cat([batch.attention_mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
+    hidden = run_decoder(model, embeds, mask, (mask.cumsum(1) - 1).clamp(min=0), None)[:, -ids.shape[1] :].float()
+    emitted = []
+    for step in range(ids.shape[1]):
+        rows = (ids[:, step] == model.chat.vis_id).nonzero().flatten()
+        if len(rows):
+            states = hidden[rows, step]
+            emitted.append(_Emitted(rows, states, model.decode(states, features, batch.image_index[rows])))
+    return emitted
 
 
 def feedback(model: PerceptionGPT, predictions: dict[str, Tensor]) -> Tensor:

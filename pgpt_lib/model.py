@@ -20,7 +20,7 @@ from transformers import PreTrainedModel
 
 from .adapters import adapter_state, add_token_rows, base_model, tune, tuned_table
 from .backbones import BUNDLED, load_llm, load_vision
-from .batch import INPUT_SIGNALS, Batch, LoadImages, boxes_alone, collate
+from .batch import INPUT_SIGNALS, Batch, LoadImages, collate
 from .chat import Chat, Tokenizer
 from .config import Profile
 from .data.sample import Sample
@@ -29,6 +29,7 @@ from .fusion import LayerFusion
 from .losses import language_loss, total_loss
 from .processes import best_device
 from .projector import Projector
+from .region_flow import readout, region_input
 from .regions import Placement
 from .representations import get_representation
 from .signals import Signal, build_signals, signal_options
@@ -89,6 +90,7 @@ class PerceptionGPT(nn.Module):
         self.projector = Projector(channels, width, tower.num_tokens, profile.projector)
         self.projector.requires_grad_(not profile.released.projector_frozen)
         self.state_norm = StateNorm(width) if profile.llm.standardise else nn.Identity()
+        self.region_input, self.readout = region_input(profile.released), readout(profile.released)
         names = profile.signals if chat.vis_id is not None else ()
         self.signals = build_signals(names, width, channels, tower.grid, signal_options(profile))
         self._no_split_modules = list(base_model(self.llm)._no_split_modules or ())  # the blocks, each sharded alone
@@ -121,8 +123,7 @@ class PerceptionGPT(nn.Module):
     @property
     def input_signals(self) -> list[str]:
         """The signals whose codes make up a region's input embedding."""
-        inputs = ("box",) if self.profile.released.mask_encoder_unused else INPUT_SIGNALS
-        return [name for name in self.signals if name in inputs]
+        return [name for name in self.signals if name in self.region_input.signals]
 
     def perception_state(self) -> dict[str, Tensor]:
         """The trained tensors outside the language model, by name."""
@@ -146,7 +147,7 @@ class PerceptionGPT(nn.Module):
                 f"a dialogue of {length} tokens, but the language model was trained on {most} positions: lower "
                 "data.turns or coordinates.vertices"
             )
-        return boxes_alone(batch, self.signal("box")) if self.profile.released.mask_encoder_unused else batch
+        return self.region_input.prepare(batch, signals)
 
     def placement(self, sample: Sample) -> Placement:
         """How a sample's image lies in the tower's square input."""
@@ -172,11 +173,8 @@ class PerceptionGPT(nn.Module):
         embeds = embeds.index_put((batch.image_mask,), flat.to(embeds.dtype))
         if self.signals:
             codes = self.region_codes({name: batch.targets[name][0] for name in batch.visible}, batch.visible)
-            rows, positions = batch.vis_row, batch.vis_position
-            if self.profile.released.state_at_vis:  # the true region at its own `<vis>` would be copied, not found
-                given = ~batch.vis_is_answer
-                codes, rows, positions = codes[given], rows[given], positions[given]
-            embeds = embeds.index_put((rows, positions), codes.to(embeds.dtype))
+            fed = self.readout.fed(batch)
+            embeds = embeds.index_put((batch.vis_row[fed], batch.vis_position[fed]), codes[fed].to(embeds.dtype))
         return embeds
 
     def signal(self, name: str) -> Signal:
@@ -211,7 +209,7 @@ class PerceptionGPT(nn.Module):
         rows = batch.vis_row[batch.vis_is_answer]
         positions = batch.vis_position[batch.vis_is_answer]
         predicting = hidden[rows, locate_positions(positions)].float()
-        states = hidden[rows, positions].float() if self.profile.released.state_at_vis else predicting
+        states = self.readout.states(predicting, hidden, rows, positions)
         losses |= self._signal_losses(batch, states, features, batch.image_index[rows])
         counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
         total = total_loss(losses, self.profile.losses.model_dump())

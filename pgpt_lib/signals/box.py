@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..losses import giou_loss, l1_loss
+from ..losses import giou_loss, l1_loss, misparsed_giou_loss
 from ..regions import Placement, Region, box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from .base import MLP, Signal
 
@@ -21,8 +21,7 @@ class BoxSignal(Signal):
     The decoder ends in a sigmoid, so a predicted box is always a box: no inverted corners, no assertion in GIoU.
 
     Args:
-        misparsed: take GIoU of the corners (x1, y1, x2, y2) as if they were centre and size, as the released code does.
-            Equal boxes still have a loss of 0, but others a GIoU that is not theirs.
+        misparsed: take `misparsed_giou_loss` in place of GIoU.
     """
 
     name = "box"
@@ -32,7 +31,7 @@ class BoxSignal(Signal):
         self, hidden_size: int, feature_size: int, grid: int, width: int | None = None, misparsed: bool = False
     ) -> None:
         super().__init__(hidden_size, feature_size, grid)
-        self.misparsed = misparsed
+        self.giou = misparsed_giou_loss if misparsed else giou_loss
         width = width or max(hidden_size, 256)
         self.encoder = MLP(4, width, width, hidden_size)
         self.decoder = MLP(hidden_size, width, width, 4)
@@ -62,10 +61,7 @@ class BoxSignal(Signal):
         return self.decoder(state).sigmoid()
 
     def loss_terms(self, prediction: Tensor, values: Tensor) -> dict[str, Tensor]:
-        pair = prediction, values
-        if self.misparsed:
-            pair = box_cxcywh_to_xyxy(prediction), box_cxcywh_to_xyxy(values)  # giou_loss takes them for cxcywh
-        return {"l1": l1_loss(prediction, values), "giou": giou_loss(*pair)}
+        return {"l1": l1_loss(prediction, values), "giou": self.giou(prediction, values)}
 
     def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
         corners = box_cxcywh_to_xyxy(prediction.detach().double().cpu().reshape(1, 4))[0].clamp(0.0, 1.0)

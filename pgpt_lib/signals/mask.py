@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..losses import bce_loss, dice_loss
+from ..losses import bce_loss, dice_loss, pooled_dice_loss
 from ..regions import Placement, Region
 from .base import Signal
 from .mask_heads import DotProductDecoder, MaskDecoder
@@ -31,7 +31,8 @@ class MaskSignal(Signal):
 
     Args:
         head: what decodes; see `mask_heads.py`.
-        scrambled, pooled: faults of the released code, in the two-way decoder's position codes and in DICE.
+        scrambled: confuse the axes of the two-way decoder's position codes; see `scrambled_position_code`.
+        pooled: take `pooled_dice_loss` in place of DICE.
     """
 
     name = "mask"
@@ -50,7 +51,8 @@ class MaskSignal(Signal):
         pooled: bool = False,
     ) -> None:
         super().__init__(hidden_size, feature_size, grid)
-        self.side, self.pooled = 4 * grid, pooled
+        self.side = 4 * grid
+        self.dice = pooled_dice_loss if pooled else dice_loss
         self.encoder = MaskEncoder(hidden_size, self.side)
         self.decoder: nn.Module
         if head == "two_way":
@@ -76,7 +78,7 @@ class MaskSignal(Signal):
         return prediction.float().sigmoid()
 
     def loss_terms(self, prediction: Tensor, values: Tensor) -> dict[str, Tensor]:
-        return {"bce": bce_loss(prediction, values), "dice": dice_loss(prediction, values, pooled=self.pooled)}
+        return {"bce": bce_loss(prediction, values), "dice": self.dice(prediction, values)}
 
     def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
         # Probabilities, not logits, are interpolated: they estimate coverage, which grows evenly across a border.

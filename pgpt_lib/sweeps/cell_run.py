@@ -56,8 +56,9 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
 
     Returns:
         `cell` (factors), `metrics` (as in report.json: data set/split to scores), `before` (questions before tuning),
-        `curve`, `log`, `parameters`, `aligned` (see `alignment.py`, null for the bundled weights), `seconds` (of
-        training alone), `wall_seconds`, and what it all depends on.
+        `curve`, `log`, `parameters`, `aligned` (see `alignment.py`, null for the bundled weights), `layer_weights`
+        before tuning (those on the way are in the curve), `seconds` (of training alone), `wall_seconds`, and what it
+        all depends on.
 
     Raises:
         InputError: a switch that this version lacks.
@@ -71,7 +72,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
     start = starting_point(folder, profile, cell.seed, resume=checkpoints.is_dir())
     weights, alignment = aligned_weights(cell, profile, results) or (None, None)
     model, stream = build_model(profile, cell.seed, aligned=weights), build_stream(profile, cell.seed)
-    scorer = Scorer(cell, model, profile)
+    scorer, first_weights = Scorer(cell, model, profile), layer_weights(model)
     before = read_json(folder / "before.json")
     if before is None:
         before = scorer.questions()
@@ -106,6 +107,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
             "llm": sum(p.numel() for p in model.llm.parameters()),
         },
         "aligned": alignment,
+        "layer_weights": first_weights,
         "before": {"questions": before},
         "metrics": metrics,
         "curve": curve.points,
@@ -222,8 +224,15 @@ class Curve:
         began, paused = time.monotonic(), self.paused()
         scores = self.scorer.point()
         point = {"step": line["step"], "expressions": line["step"] * self.a_step, "seconds": line["seconds"] - paused}
-        self.points.append({**point, **scores, "paused": time.monotonic() - began})
+        weights = layer_weights(self.scorer.model)
+        self.points.append({**point, **scores, "layer_weights": weights, "paused": time.monotonic() - began})
         write_json(self.path, self.points)
+
+
+def layer_weights(model: PerceptionGPT) -> dict[str, list[float]]:
+    """The weights of the tower's layers for the language model, `llm`, and for the mask decoder, `mask`."""
+    own = {"llm": model.fusion, "mask": model.mask_fusion or model.fusion}
+    return {name: fusion.weights().tolist() for name, fusion in own.items()}
 
 
 @contextmanager
