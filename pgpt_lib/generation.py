@@ -156,11 +156,12 @@ def _read_at_vis(model: PerceptionGPT, batch: Batch, tokens: list[list[int]]) ->
     table = model.embedding_tables()[0]
     image_tokens, features = model.see(batch)
     embeds = torch.cat([model.embed(batch, image_tokens, table), F.embedding(ids, table)], dim=1)
-    mask = torch.cat([batch.attention_mask, torch.ones_like(ids, dtype=torch.bool)], dim=1)
+    answered = torch.ones_like(ids, dtype=torch.bool)
+    mask = torch.cat([batch.attention_mask, answered], dim=1)
     hidden = run_decoder(model, embeds, mask, (mask.cumsum(1) - 1).clamp(min=0), None)[:, -ids.shape[1] :].float()
-    emitted = []
+    is_vis, emitted = answered & (ids == model.chat.vis_id), []
     for step in range(ids.shape[1]):
-        rows = (ids[:, step] == model.chat.vis_id).nonzero().flatten()
+        rows = is_vis[:, step].nonzero().flatten()
         if len(rows):
             states = hidden[rows, step]
             emitted.append(_Emitted(rows, states, model.decode(states, features, batch.image_index[rows])))
