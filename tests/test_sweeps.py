@@ -128,6 +128,9 @@ def test_a_cell_is_trained_and_scored(one):
     assert result["metrics"][MAIN]["ciou"] is None  # boxes alone
     assert result["metrics"][MAIN]["questions"]["all"]["n"] == result["before"]["questions"]["all"]["n"] > 0
     assert [p["step"] for p in result["curve"]] == [1, 2] and result["log"][-1]["step"] == result["steps"] == 2
+    weights = [result["layer_weights"], *(p["layer_weights"] for p in result["curve"])]
+    assert all(w.keys() == {"llm", "mask"} and sum(w["llm"]) == pytest.approx(1, abs=1e-5) for w in weights)
+    assert weights[0]["llm"] != weights[2]["llm"]  # learned
     assert 0 < result["curve"][0]["seconds"] < result["curve"][1]["seconds"] <= result["seconds"] + 1e-6
     assert result["seconds"] < result["wall_seconds"] and result["log"][-1]["seconds"] <= result["seconds"] + 1e-6
     assert "giou" in result["log"][0]["losses"] and result["parameters"]["llm_trainable"] < result["parameters"]["llm"]

@@ -1,7 +1,6 @@
 """The settings that plans name and this version of the library may lack, so that none is ignored.
 
-A plan may be ahead of the library: a setting that `Profile` has no field for is lacking, and until it is built `NEEDED`
-says what it would do.
+A plan may be ahead of the library: a setting that `Profile` has no field for is lacking. The built-in ones lack nothing.
 """
 
 from __future__ import annotations
@@ -13,14 +12,10 @@ from ..config import Profile
 from ..errors import InputError
 from .cells import Cell
 
-NEEDED: dict[str, str] = {}
-"""What each lacking setting would do, by the name that plans use. At present the built-in plans lack nothing."""
-
 
 def lacking(cell: Cell) -> list[str]:
-    """The settings of a cell that this version cannot follow, as `name = value (what it does)`."""
-    found = {name: value for name, value in cell.overrides.items() if not _is_setting(name)}
-    return [f"{name} = {value} ({NEEDED.get(name, 'unknown')})" for name, value in found.items()]
+    """The settings of a cell that this version cannot follow, as `name = value`."""
+    return [f"{name} = {value}" for name, value in cell.overrides.items() if not _is_setting(name)]
 
 
 def require_all(cells: Iterable[Cell]) -> None:
