@@ -1,6 +1,6 @@
 """The settings that plans name and this version of the library may lack, so that none is ignored.
 
-A plan may be ahead of the library: a setting that `Profile` has no field for is lacking. No built-in one is.
+A plan may be ahead of the library: a setting that `Profile` has no field for is lacking. No built-in plan lacks any.
 """
 
 from __future__ import annotations
