@@ -1,0 +1,149 @@
+"""The machine's rates, measured, and the seconds they predict (FLOP rate, bandwidth, overhead a call).
+
+A matrix product takes the longer of its FLOP and its bytes, as in a roofline; every operation costs a call; what is no
+product moves bytes. Calls and bytes of the last kind are calibrated on language models of other sizes than the one
+that is predicted, in the same process.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.optimize import nnls
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+
+from .work import Work, count_work
+
+SIZES = ((4, 64), (8, 64), (5, 384))  # layers and width of the models that calibrate
+LENGTHS = (64, 256)  # positions: of their prefills, and before their single steps
+REPEATS, WARM_UP = 12, 3
+ROWS = 128  # of the product that gives the FLOP rate
+INNER = (64, 128, 256, 512, 1024)  # its inner dimensions
+PIECE = 1 << 20  # bytes of a matrix in the measurement of the bandwidth
+
+
+def timed(run: Callable[[], Any], repeats: int = REPEATS, warm_up: int = WARM_UP) -> list[float]:
+    """Seconds of each of `repeats` runs, after some that do not count."""
+    seconds = []
+    with torch.no_grad():
+        for number in range(warm_up + repeats):
+            start = time.perf_counter()
+            run()
+            if number >= warm_up:
+                seconds.append(time.perf_counter() - start)
+    return seconds
+
+
+@cache
+def flop_rate(inner: int) -> float:
+    """FLOP a second of a product [ROWS, inner] x [inner, 3 inner] alone."""
+    left, right = torch.randn(ROWS, inner), torch.randn(3 * inner, inner)
+    seconds = statistics.median(timed(lambda: torch.nn.functional.linear(left, right), 30))
+    return 6 * ROWS * inner**2 / seconds
+
+
+@cache
+def bandwidth(pieces: int) -> float:
+    """Bytes a second at which products of one row read `pieces` matrices of `PIECE` bytes, one after the other."""
+    side = int((PIECE / 4) ** 0.5)
+    matrices = [torch.randn(side, side) for _ in range(pieces)]
+    row = torch.randn(1, side)
+
+    def read() -> None:
+        for matrix in matrices:
+            torch.nn.functional.linear(row, matrix)
+
+    return pieces * 4 * side**2 / statistics.median(timed(read, 10))
+
+
+@dataclass(frozen=True)
+class Rates:
+    """What one call costs in seconds, and one byte that is moved outside of products."""
+
+    call: float
+    byte: float
+
+    def parts(self, work: Work) -> dict[str, float]:
+        """Predicted seconds by cause: `products`, `overhead` of calls, `traffic` of everything else."""
+        return {
+            "products": product_seconds(work),
+            "overhead": self.call * work.calls,
+            "traffic": self.byte * work.other_bytes,
+        }
+
+    def seconds(self, work: Work) -> float:
+        """The prediction."""
+        return sum(self.parts(work).values())
+
+
+def product_seconds(
+    work: Work, rate: Callable[[int], float] = flop_rate, read: Callable[[int], float] = bandwidth
+) -> float:
+    """Seconds of the matrix products: each as long as its FLOP or its bytes take, whichever is more.
+
+    Args:
+        work: counted.
+        rate: FLOP a second by inner dimension.
+        read: bytes a second by the number of pieces that are read in one run.
+    """
+    if not work.products:
+        return 0.0
+    pieces = 1 << max(0, round(np.log2(max(1, work.product_bytes / PIECE))))  # what fits a cache is read faster
+    speed = read(pieces)
+    nearest = {inner: min(INNER, key=lambda known: abs(np.log(known / max(inner, 1)))) for _, _, inner in work.products}
+    return sum(max(flop / rate(nearest[inner]), moved / speed) for flop, moved, inner in work.products)
+
+
+def fit(observed: Sequence[tuple[Work, float]]) -> Rates:
+    """The rates that explain, with the least relative error, what products leave of measured seconds."""
+    rows = [(work.calls, work.other_bytes, seconds - product_seconds(work), seconds) for work, seconds in observed]
+    table = np.array([[calls / total, moved / total * 1e-4] for calls, moved, _, total in rows])
+    left = np.array([max(rest, 0) / total for _, _, rest, total in rows])
+    (call, byte), _ = nnls(table, left)
+    return Rates(float(call), float(byte) * 1e-4)
+
+
+@cache
+def calibrated(attention: str) -> Rates:
+    """Rates from small random language models with that implementation of attention."""
+    observed = []
+    for layers, width in SIZES:
+        config = LlamaConfig(
+            vocab_size=64,
+            hidden_size=width,
+            intermediate_size=3 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 32),
+            num_key_value_heads=max(1, width // 32),
+            attn_implementation=attention,
+        )
+        model = LlamaForCausalLM(config).eval().model
+        for length in LENGTHS:
+            for run in (_prefill(model, length), _step(model, length)):
+                observed.append((count_work(run), statistics.median(timed(run))))
+    return fit(observed)
+
+
+def _prefill(model: Any, length: int) -> Callable[[], Any]:
+    embeds = torch.randn(1, length, model.config.hidden_size)
+    return lambda: model(inputs_embeds=embeds, use_cache=False)
+
+
+def _step(model: Any, length: int) -> Callable[[], Any]:
+    embeds = torch.randn(1, length + 1, model.config.hidden_size)
+    past = DynamicCache(config=model.config)
+    with torch.no_grad():
+        model(inputs_embeds=embeds[:, :-1], cache=past, use_cache=True)
+
+    def run() -> None:
+        model(inputs_embeds=embeds[:, -1:], cache=past, use_cache=True)
+        past.crop(-1)
+
+    return run
