@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from ..adapters import base_model
+from ..backbones import resolve
 from ..errors import InputError
 from ..representations import REPRESENTATIONS
 from .decoding import cases, row
@@ -19,7 +20,7 @@ def decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None]) 
     """Rows for every language model, representation, kind and cache.
 
     Args:
-        llms: names of backbones; one that is not to be had is skipped with the reason, unless it is the only one.
+        llms: names of backbones; one that is not to be had is skipped with the reason.
         budget: seconds that one row's measurement may take.
 
     Returns:
@@ -33,17 +34,17 @@ def decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None]) 
     overhead = {}
     for llm in llms:
         try:
-            for case in cases(llm, tuple(REPRESENTATIONS)):
-                attention = base_model(case.model.llm).config._attn_implementation
-                rates = calibrated(attention)
-                overhead[attention] = {"seconds_a_call": rates.call, "seconds_a_byte": rates.byte}
-                for cached in (True, False):
-                    rows.append(row(case, llm, cached, rates, budget))
-                    log(f"{llm} {case.representation} {case.kind} cache={cached}: ratio {rows[-1]['ratio']:.2f}")
+            resolve(llm)
         except InputError as reason:
-            if len(llms) == 1:
-                raise
             skipped[llm] = str(reason)
+            continue
+        for case in cases(llm, tuple(REPRESENTATIONS)):
+            attention = base_model(case.model.llm).config._attn_implementation
+            rates = calibrated(attention)
+            overhead[attention] = {"seconds_a_call": rates.call, "seconds_a_byte": rates.byte}
+            for cached in (True, False):
+                rows.append(row(case, llm, cached, rates, budget))
+                log(f"{llm} {case.representation} {case.kind} cache={cached}: ratio {rows[-1]['ratio']:.2f}")
     if not rows:
         raise InputError("; ".join(skipped.values()))
     machine = {

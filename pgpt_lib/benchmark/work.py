@@ -67,8 +67,10 @@ class _Counter(TorchDispatchMode):
         else:
             self.work.other_bytes += _bytes((args, kwargs)) + _bytes(out)
             return out
-        operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
-        self.work.products.append((flop, _bytes((args, kwargs)) + _bytes(out), operands[-1].shape[-2]))
+        operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.dim() > 1]
+        weight = operands[-1]  # [inner, n] of a product, [out, in, h, w] of a convolution
+        inner = weight[0].numel() if packet is torch.ops.aten.convolution else weight.shape[-2]
+        self.work.products.append((flop, _bytes((args, kwargs)) + _bytes(out), inner))
         return out
 
 
