@@ -144,7 +144,9 @@ def cases(llm: str, representations: tuple[str, ...], pair: Any = None, tower: A
         for kind in KINDS:
             settings = {"llm.name": llm, "vision.precision": "fp32", "representation": representation}
             profile = load_profile(PROFILES.get(llm, "cpu"), settings)
-            profile = profile.model_copy(update={"coordinates": Coordinates(target=kind, vertices=VERTICES)})
+            profile = profile.model_copy(
+                update={"coordinates": Coordinates.model_validate({"target": kind, "vertices": VERTICES})}
+            )
             with torch.no_grad():
                 made = build_model(profile, 0, pair() if pair else None, tower).eval()
                 case = build_case(made, representation, kind)

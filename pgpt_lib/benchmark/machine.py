@@ -122,9 +122,10 @@ def calibrated(attention: str) -> Rates:
             num_hidden_layers=layers,
             num_attention_heads=max(1, width // 32),
             num_key_value_heads=max(1, width // 32),
-            attn_implementation=attention,
         )
-        model = LlamaForCausalLM(config).eval().model
+        whole = LlamaForCausalLM(config).eval()
+        whole.set_attn_implementation(attention)
+        model = whole.model
         for length in LENGTHS:
             for run in (_prefill(model, length), _step(model, length)):
                 observed.append((count_work(run), statistics.median(timed(run))))
