@@ -29,8 +29,10 @@ COMMANDS = {
     "bench": "Measure speed on this machine, beside what its rates predict.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
+    "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
     "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
+    "compare": "Say which metrics and settings of two reports differ.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
 TRACEBACK = "PGPT_TRACEBACK"

@@ -1,8 +1,8 @@
 """Gathers the results of a run into `report.json` and `index.html`.
 
 `report.json` (version 1) holds `profile`, `data` (what the numbers are measured on), `commit`, `machine`, `versions`,
-`seed`, `seconds` (notebook to number), `checkpoint` (one hash for all rows), `metrics` and `tables`; docs/results.md
-describes each key.
+`seed`, `seconds` (notebook to number), `checkpoint` (one hash for all rows), `metrics`, `tables` and `claims` (the
+paper's, each with a verdict); docs/results.md describes each key.
 """
 
 from __future__ import annotations
@@ -35,12 +35,14 @@ def paper_table(name: str) -> dict[str, Any]:
 
 
 def gather(out: Path) -> dict[str, Any]:
-    """The content of `report.json`, from every `NN_slug/result.json` in a folder.
+    """The content of `report.json`, from every `NN_slug/result.json` in a folder and the sweeps beside them.
 
     Raises:
         InputError: there is none, or they come from different profiles.
         RunError: two notebooks report the same metric or table, or numbers of different checkpoints.
     """
+    from .claims import verdicts
+
     results = _results(out)
     newest = max(results, key=lambda result: (out / result["slug"] / "result.json").stat().st_mtime)
     metrics: dict[str, Any] = {}
@@ -48,7 +50,7 @@ def gather(out: Path) -> dict[str, Any]:
     for result in results:
         _merge(metrics, _named(result), result["slug"])
         _merge(tables, {name: _with_paper(name, table) for name, table in result["tables"].items()}, result["slug"])
-    return {
+    report = {
         "version": VERSION,
         "profile": newest["profile"],
         "data": data_banner(newest["config"]),
@@ -61,6 +63,7 @@ def gather(out: Path) -> dict[str, Any]:
         "metrics": metrics,
         "tables": tables,
     }
+    return report | {"claims": verdicts(report, out)}
 
 
 def write_report(out_dir: str | os.PathLike[str]) -> Path:

@@ -15,6 +15,7 @@ h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px sol
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .5rem 0; font-size: .9rem; }
 th, td { border: 1px solid #d0d0d0; padding: .25rem .5rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } caption { text-align: left; font-weight: 600; }
+.claims td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
 .interval { color: #666; font-size: .8rem; } figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 figcaption { color: #444; font-size: .9rem; }
 """
@@ -33,6 +34,7 @@ def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> s
         _facts(report),
         "<h2>Tables: ours beside the paper's</h2>" if report["tables"] else "",
         *(_beside(name, table) for name, table in sorted(report["tables"].items())),
+        _claims(report["claims"]),
         "<h2>Metrics</h2><p>Brackets are 95 % intervals.</p>",
         *(_metrics(name, metrics) for name, metrics in report["metrics"].items()),
         "<h2>Notebooks</h2>",
@@ -73,6 +75,24 @@ def _rows(rows: Any, caption: str) -> str:
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     body = ([escape(name), *(_cell(row.get(column)) for column in columns)] for name, row in rows.items())
     return _table(["", *columns], body, caption)
+
+
+def _claims(claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """Every claim of the paper with its verdict, why, and what that rests on, folded away."""
+    rows = (
+        [escape(c["text"]), escape(c["section"]), f"<strong>{escape(c['verdict'])}</strong>",
+         f"{escape(c['why'])}{_folded(c['evidence'])}"]
+        for c in claims.values()
+    )  # fmt: skip
+    verdicts = [claim["verdict"] for claim in claims.values()]
+    counts = ", ".join(f"{verdicts.count(v)} {v}" for v in sorted(set(verdicts)))
+    table = _table(["claim", "section", "verdict", "why"], rows)
+    return f'<h2>The paper\'s claims</h2><p>{escape(counts)}.</p><div class="claims">{table}</div>'
+
+
+def _folded(evidence: Sequence[str]) -> str:
+    items = "".join(f"<li><code>{escape(item)}</code></li>" for item in evidence)
+    return f"<details><summary>evidence</summary><ul>{items}</ul></details>"
 
 
 def _metrics(name: str, metrics: Mapping[str, Any]) -> str:

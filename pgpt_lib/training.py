@@ -158,7 +158,7 @@ def fit(
     Args:
         model: has `trainable_parameters()`, `signals`, `emission(batch, output)` and a forward whose output has
             `losses`, by term, each a mean over its tokens or regions.
-        make_batch: collates samples. It is called a step ahead, in a thread, so it draws from its generator alone.
+        make_batch: collates samples. Beside a GPU it is called a step ahead, in a thread.
         start: the checkpoint to go on from.
     """
     settings = profile.training
@@ -239,7 +239,7 @@ def _lost_peers(accelerator: Accelerator, out: Path) -> Iterator[None]:
 def _batches(
     stream: Stream, make_batch: MakeBatch, settings: Training, seed: int, first: int, accelerator: Accelerator
 ) -> Iterator[Iterator[tuple[list[Sample], list[Batch]]]]:
-    """The samples and micro-batches of each step that is left. While a step computes, a thread prepares the next."""
+    """The samples and micro-batches of each step that is left. Beside a GPU a thread prepares the next step's."""
 
     def prepare(step: int) -> tuple[list[Sample], list[Batch]]:
         samples = stream.batch(step, settings.batch_size)[accelerator.process_index :: accelerator.num_processes]
@@ -247,6 +247,9 @@ def _batches(
         draw = torch.Generator().manual_seed(step_seed(seed, step, "batch"))  # the same in all processes
         return samples, [make_batch(samples[i : i + size], draw) for i in range(0, len(samples), size)]
 
+    if accelerator.device.type == "cpu":  # every core is at work in the step: a busy thread would stall them all
+        yield (prepare(step) for step in range(first, settings.steps))
+        return
     with ThreadPoolExecutor(1, thread_name_prefix="batches") as thread:
 
         def ahead() -> Iterator[tuple[list[Sample], list[Batch]]]:

@@ -30,9 +30,9 @@ from pgpt_lib.errors import InputError
 from pgpt_lib.regions import rle_to_mask
 
 GOLDEN = {
-    "pictures": "9e70b7f732ed0966",
-    "masks": "eb41fb42b317b8e9",
-    "words": "ed5d7e3628eee600",
+    "pictures": "bec38c151bb20185",
+    "masks": "2aca1533edbab14e",
+    "words": "3f7b8015a6a5b31a",
 }
 
 

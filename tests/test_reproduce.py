@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,11 +112,23 @@ def test_bad_input_inside_a_notebook_stays_bad_input(series):
         series()
 
 
-def test_a_dead_kernel_is_a_failure(series):
-    write(series.notebooks, "01_first", "print('alive')", "import os; os._exit(9)", "print('never')")
+@pytest.mark.parametrize("end", ["os._exit(9)", "os.kill(os.getpid(), 9)"], ids=["exit", "out of memory killer"])
+def test_a_dead_kernel_is_a_failure(series, end):
+    write(series.notebooks, "01_first", "print('alive')", f"import os; {end}", "print('never')")
     with pytest.raises(RunError, match="lost its kernel"):
         series()
     assert "alive" in (series.out / "01_first/01_first.ipynb").read_text()
+
+
+def test_out_of_memory_is_a_failure(series):
+    """The kernel's memory is bounded, and a cell asks for more."""
+    bound = "import resource, psutil\nused = psutil.Process().memory_info().vms\n"
+    bound += "resource.setrlimit(resource.RLIMIT_AS, (used + 2**28, used + 2**28))\nprint('bounded')"
+    write(series.notebooks, "01_first", bound, "hoard = bytearray(2**30)")
+    with pytest.raises(RunError, match="01_first failed in cell .*MemoryError"):
+        series()
+    assert "bounded" in (series.out / "01_first/01_first.ipynb").read_text()
+    assert not (series.out / "01_first/result.json").exists()
 
 
 def test_a_result_of_an_earlier_run_is_no_result(series):
@@ -188,7 +201,48 @@ RUN = """import sys
 from pathlib import Path
 from pgpt_lib import reproduce
 reproduce.common_inputs = lambda profile: {"library": "same"}
-reproduce.run_series("smoke", sys.argv[2], notebooks=Path(sys.argv[1]), log=lambda line: None)"""
+done = reproduce.run_series("smoke", sys.argv[2], notebooks=Path(sys.argv[1]), log=lambda line: None)
+print("executed", *done.executed)"""
+SMALL_DISK = """mount -t tmpfs -o size=500k tmpfs {out} || exit 99
+"$@"; echo status $?
+cat {out}/01_first/result.json > {kept}
+mount -o remount,size=20m {out}
+"$@"; echo status $?"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "cell",
+    ["(run.folder / 'blob').write_bytes(bytes(10**6))", "print('x' * 10**6)"],
+    ids=["a cell's file", "the notebook's copy"],
+)
+def test_a_full_disk_fails_one_notebook_and_spoils_none(series, tmp_path, cell):
+    """A disk of 500 KB fills up in the second notebook; the first stays whole, and with room the run goes on."""
+    unshare = shutil.which("unshare")
+    if not unshare or subprocess.run([unshare, "-Urm", "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)]).returncode:
+        pytest.skip("no file system of one's own can be mounted here")
+    write(series.notebooks, "01_first")
+    write(series.notebooks, "02_second", cell)
+    series.out.mkdir()
+    script = SMALL_DISK.format(out=series.out, kept=tmp_path / "kept.json")
+    command = [sys.executable, "-c", RUN, str(series.notebooks), str(series.out)]
+    done = subprocess.run([unshare, "-Urm", "sh", "-c", script, "sh", *command], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:3] == ["status 1", "executed 02_second", "status 0"], done.stderr
+    assert "No space left on device" in done.stderr
+    assert json.loads((tmp_path / "kept.json").read_text())["slug"] == "01_first"
+
+
+def test_a_second_process_is_refused_while_the_first_works_on(series):
+    write(series.notebooks, "01_first", "(run.folder / 'begun').touch()\nimport time; time.sleep(4)")
+    command = [sys.executable, "-c", RUN, str(series.notebooks), str(series.out)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    began = time.time()
+    while not (series.out / "01_first/begun").exists():
+        assert first.poll() is None and time.time() - began < 60
+        time.sleep(0.1)
+    second = subprocess.run(command, capture_output=True, text=True)
+    assert second.returncode == 1 and f"another run (process {first.pid}) is at work" in second.stderr
+    assert first.communicate()[0] == "executed 01_first\n" and first.returncode == 0
 
 
 def test_a_killed_run_goes_on(series, tmp_path):
@@ -261,6 +315,7 @@ def test_a_notebook_alone(tmp_path, monkeypatch):
     assert report["metrics"]["01_first"] == {"x": [0.5, 0.25, None]}
     assert report["tables"]["table7"]["paper"]["Token Embed"]["7B box"] == 0.15
     assert 'src="01_first/noise.png" alt="noise"' in page and "level smoke" in page
+    assert {c["verdict"] for c in report["claims"].values()} == {"not measurable here"} and "paper's claims" in page
 
 
 def test_need_makes_what_is_missing_or_says_how(tmp_path, monkeypatch):

@@ -39,6 +39,7 @@ CURRICULUM: tuple[tuple[Level, dict[str, float]], ...] = (
             "count": 3.5,
             "existence": 2,
             "naming": 0.7,
+            "relation": 2,
             "fine place": 1.2,
             "fact": 0.7,
             "fact shape": 0.3,
@@ -111,21 +112,26 @@ def word_grid(scene: Scene, code: Codes) -> np.ndarray:
     """What an ideal tower would say: for each cell the words of the object that covers most of it.
 
     Returns:
-        int64, (GRID * GRID, 4): colour, shape, size, material; `<empty>` and padding elsewhere.
+        int64, (GRID * GRID, 5): colour, shape, size, material, and "centre" in the one cell of each object that is
+        nearest to its middle (DINOv2 tells it too, and counting rests on it); `<empty>` and padding elsewhere.
     """
     size = scene.level.image_size
     side = size // GRID
     covered = masks(scene).reshape(-1, GRID, side, GRID, side).mean(axis=(2, 4))
     best = covered.argmax(0)
-    out = np.full((GRID, GRID, 4), code.vocabulary["<pad>"], dtype=np.int64)
+    out = np.full((GRID, GRID, 5), code.vocabulary["<pad>"], dtype=np.int64)
     out[..., 0] = code.vocabulary["<empty>"]
     solid = covered.max(0) >= 0.3
     for i, thing in enumerate(scene.things):
         cells = solid & (best == i)
         cells[np.unravel_index(covered[i].argmax(), covered[i].shape)] = True
-        words = [thing.colour, thing.shape, thing.size] + (["striped"] if thing.material == "striped" else ["<pad>"])
-        out[cells] = [code.vocabulary[word] for word in words]
-    return out.reshape(-1, 4)
+        words = [thing.colour, thing.shape, thing.size, thing.material if thing.material == "striped" else "<pad>"]
+        out[cells] = [code.vocabulary[word] for word in (*words, "<pad>")]
+        own = np.argwhere(cells)
+        x, y = thing.centre
+        row, column = own[np.abs(2 * side * own + side - (y, x)).sum(1).argmin()]
+        out[row, column, 4] = code.vocabulary["centre"]
+    return out.reshape(-1, 5)
 
 
 def _tensors(rows: list[tuple[list[int], list[int], list[int]]]) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ class WordGrid(nn.Module):
         self.pad = pad
 
     def forward(self, grid: Tensor, embedding: nn.Embedding) -> Tensor:
-        """[B, N, 4] word ids to [B, N, H]."""
+        """[B, N, 5] word ids to [B, N, H]."""
         return (embedding(grid) * (grid != self.pad).unsqueeze(-1)).sum(2) + self.position
 
 

@@ -32,12 +32,12 @@ IMAGE_SIZE = 112
 class Lengths:
     """Steps of each stage. The defaults made the bundled weights."""
 
-    words: int = 3600
-    pixels: int = 2000
-    tags: int = 900
-    smoke: int = 700
-    scenes: int = 8000
-    smoke_scenes: int = 4000
+    words: int = 4500
+    pixels: int = 5000
+    tags: int = 1600
+    smoke: int = 1500
+    scenes: int = 12000
+    smoke_scenes: int = 6000
 
 
 def pretrain(
@@ -54,7 +54,7 @@ def pretrain(
         the card.
     """
     work.mkdir(parents=True, exist_ok=True)
-    words = train_words(work, seed, lengths.words)
+    words = train_words(work, seed, lengths.words, compiled=compiled)
     tower = load_vision("dinov2-small", IMAGE_SIZE, "bf16")
     pixels = train_pixels(work, tower, words, seed, lengths.pixels, scenes=lengths.scenes, compiled=compiled)
     export_llm(work, out, words, pixels)

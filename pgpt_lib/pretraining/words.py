@@ -65,7 +65,13 @@ def log_line(path: Path, record: dict) -> None:
 
 
 def train_words(
-    folder: Path, seed: int = 0, steps: int = 3600, batch_size: int = 48, length: int = 72, lr: float = 2e-3
+    folder: Path,
+    seed: int = 0,
+    steps: int = 4500,
+    batch_size: int = 48,
+    length: int = 72,
+    lr: float = 1.5e-3,
+    compiled: bool = False,
 ) -> Path:
     """Pretrain the language model on words; returns the folder of its last state. A killed run goes on."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,12 +87,14 @@ def train_words(
         "running": {},
         "seconds": 0.0,
     }
+    if compiled:
+        llm.model.forward = torch.compile(llm.model.forward)
     step, level, level_step = saved["step"], saved["level"], saved["level_step"]
     running, spent, begun = Running(saved["running"]), saved["seconds"], time.monotonic()
     while step < steps:
         dataset = WordBatches(level, seed, batch_size, length, step, steps - step)
         for batch in DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=8):
-            set_rate(opts, learning_rate(step, steps, lr, 100, 0.25))
+            set_rate(opts, learning_rate(step, steps, lr, 100, 0.55))
             with torch.autocast("cpu", torch.bfloat16):
                 visual = grid(batch["grid"], llm.get_input_embeddings())
                 loss, right, answers = answer_loss(llm, visual, batch)

@@ -99,7 +99,7 @@ def _attribute(objects: Objects, word: str, phrase: str) -> set[str]:
 
 def _shape_of_fact(objects: Objects, fact: str) -> set[str]:
     """What a fact is true of: asked without regard to the picture."""
-    return {FACTS[fact][0]} if fact in FACTS else set()
+    return {FACTS[fact]} if fact in FACTS else set()
 
 
 def _part(objects: Objects, phrase: str) -> set[str]:

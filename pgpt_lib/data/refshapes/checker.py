@@ -86,15 +86,6 @@ def expression_error(text: str, claimed: Sequence[int], objects: Sequence[Seen])
     return None
 
 
-def contestable(text: str, objects: Sequence[Seen]) -> bool:
-    """Whether a stickler could say a fact in the text of another object too (a ring, too, has no corners)."""
-    try:
-        also = parse(_phrase(text)).contestable
-    except Unclear:
-        return False
-    return any(o.words["shape"] in also for o in objects)
-
-
 def exchange_error(user: Turn, assistant: Turn, annotations: Annotations, width: int, height: int) -> str | None:
     """What is wrong with a question and its answer, words and regions alike; None if nothing is."""
     objects = see(annotations, width, height)
@@ -236,14 +227,14 @@ def check_scenes(level: str, split: str, seed: int, count: int, without: Sequenc
         without: kinds to leave out, named as in the result.
 
     Returns:
-        as `check_folder`, and "contestable": requests by a fact that could be said of another object there too.
+        as `check_folder`.
 
     Raises:
         InputError: an unknown level.
     """
     from . import world  # a source of data only: texts, regions, annotations
 
-    tally, doubtful = Tally(), 0
+    tally = Tally()
     keys = [world.image_id(level, split, seed, index) for index in range(count)]
     pictures = {key: plain_annotations(world.scene_of(key)) for key in keys}
     for kind, samples in _generated(level, split, seed, count, without):
@@ -253,10 +244,7 @@ def check_scenes(level: str, split: str, seed: int, count: int, without: Sequenc
             if error is None and kind == "refcoco+":
                 error = _location_error(sample.extra["expression"])
             tally.add(kind, error, sample.sample_id, sample.turns[0].text)
-            if kind == "reasoning":
-                height, width = sample.size
-                doubtful += contestable(sample.turns[0].text, see(annotations, width, height))
-    return {"scenes": count, **tally.result(), "contestable": doubtful}
+    return {"scenes": count, **tally.result()}
 
 
 def _generated(

@@ -61,25 +61,23 @@ RELATIONS = {
     "above the": ("y", -1),
     "below the": ("y", 1),
 }
-FACTS: dict[
-    str, tuple[str, tuple[str, ...]]
-] = {  # words -> (the shape that is meant, shapes of which it could be said too)
-    "that you can roll down a hill": ("circle", ("ring",)),
-    "that has no corners": ("circle", ("ring",)),
-    "that you can wear on a finger": ("ring", ()),
-    "that has a hole": ("ring", ()),
-    "that you see in the sky at night": ("moon", ("star",)),
-    "that has two tips": ("moon", ()),
-    "that you give to a good film": ("star", ()),
-    "that has five points": ("star", ()),
-    "that you can tile a floor with": ("square", ("triangle", "cross", "domino")),
-    "that has four corners": ("square", ()),
-    "that warns a driver": ("triangle", ()),
-    "that has three corners": ("triangle", ()),
-    "that marks a hospital": ("cross", ()),
-    "that looks like a plus": ("cross", ()),
-    "that you play a game with": ("domino", ()),
-    "that comes in two parts": ("domino", ()),
+FACTS = {  # words -> the one shape that they are true of
+    "that you can kick into a goal": "circle",
+    "that looks like a coin": "circle",
+    "that you can wear on a finger": "ring",
+    "that has a hole": "ring",
+    "that looks like a banana": "moon",
+    "that has two tips": "moon",
+    "that you give to a good film": "star",
+    "that has five points": "star",
+    "that you can play chess on": "square",
+    "that has four corners": "square",
+    "that warns a driver": "triangle",
+    "that has three corners": "triangle",
+    "that marks a hospital": "cross",
+    "that looks like a plus": "cross",
+    "that you play a game with": "domino",
+    "that comes in two parts": "domino",
 }
 PLACE_MARGIN = 0.04  # of the picture: nearer to a third's line than this, a place is unclear
 RELATION_MARGIN = 0.06  # of the picture: a relation or a rank in space won by less is unclear
@@ -116,7 +114,6 @@ class Description:
     place: Mapping[str, int] = field(default_factory=dict)
     relation: tuple[str, int] | None = None
     anchor: Description | None = None
-    contestable: tuple[str, ...] = ()  # shapes that a fact could be said of beside the one it means
 
 
 @dataclass(frozen=True)
@@ -171,17 +168,15 @@ def parse(text: str) -> Description:
             raise Unclear(f"cannot read {word!r} in {text!r}")
     rest = " ".join(words[at + 1 :])
     relation, anchor = None, None
-    contestable: tuple[str, ...] = ()
     if rest in FACTS:
-        meant, contestable = FACTS[rest]
-        wanted.setdefault("shape", set()).add(meant)
+        wanted.setdefault("shape", set()).add(FACTS[rest])
     elif rest and rest not in PLACES:
         lead = next((lead for lead in RELATIONS if rest.startswith(lead + " ")), None)
         if lead is None:
             raise Unclear(f"cannot read {rest!r} in {text!r}")
         relation, anchor = RELATIONS[lead], parse(rest.removeprefix(lead))
     superlative = superlatives[0] if superlatives else None
-    return Description(wanted, plural, superlative, PLACES.get(rest, {}), relation, anchor, contestable)
+    return Description(wanted, plural, superlative, PLACES.get(rest, {}), relation, anchor)
 
 
 def find(description: Description, objects: Sequence[Seen]) -> list[int]:

@@ -25,11 +25,11 @@ RANKS = {
 }
 RELATIONS = {"left": "to the left of", "right": "to the right of", "above": "above", "below": "below"}
 FACTS = {
-    "circle": ("that you can roll down a hill", "that has no corners"),
+    "circle": ("that you can kick into a goal", "that looks like a coin"),
     "ring": ("that you can wear on a finger", "that has a hole"),
-    "moon": ("that you see in the sky at night", "that has two tips"),
+    "moon": ("that looks like a banana", "that has two tips"),
     "star": ("that you give to a good film", "that has five points"),
-    "square": ("that you can tile a floor with", "that has four corners"),
+    "square": ("that you can play chess on", "that has four corners"),
     "triangle": ("that warns a driver", "that has three corners"),
     "cross": ("that marks a hospital", "that looks like a plus"),
     "domino": ("that you play a game with", "that comes in two parts"),
@@ -176,9 +176,9 @@ STYLES = {
     "refcoco": (5, 3, 1, 3, 0, 0),
     "refcoco+": (8, 0, 0, 0, 2, 0),
     "refcocog": (0, 0, 0, 0, 0, 1),
-    "any": (6, 2, 1, 2, 2, 2),
+    "any": (8, 3, 1, 2, 1, 0),
     "placeless": (8, 0, 0, 0, 2, 0),
-    "sizeless": (6, 2, 1, 2, 0, 2),
+    "sizeless": (8, 3, 1, 2, 0, 0),
 }
 
 
@@ -246,7 +246,7 @@ def absent(scene: Scene, rng) -> Phrase | None:
     for _ in range(12):
         a, b = rng.choice(scene.things), rng.choice(scene.things)
         hard = rng.random() < 0.7
-        shape = a.shape if hard or rng.random() < 0.5 else rng.choice(tuple(FACTS))
+        shape = a.shape if hard or rng.random() < 0.5 else rng.choice(scene.level.shapes)
         if rng.random() < 0.75:
             phrase = Phrase(shape=shape, colour=b.colour if hard else rng.choice(tuple(COLOURS)))
         else:

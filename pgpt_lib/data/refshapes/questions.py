@@ -52,7 +52,7 @@ def _kind(scene: Scene, rng) -> Phrase:
     thing = rng.choice(scene.things)
     draw = rng.random()
     if draw < 0.4:
-        return Phrase(shape=thing.shape if rng.random() < 0.85 else rng.choice(SHAPES))
+        return Phrase(shape=thing.shape if rng.random() < 0.85 else rng.choice(scene.level.shapes))
     if draw < 0.75:
         return Phrase(colour=thing.colour if rng.random() < 0.85 else rng.choice(tuple(COLOURS)))
     if draw < 0.9:
@@ -86,6 +86,16 @@ def existence(scene: Scene, rng) -> Question | None:
 
 
 # ---- beside the six: what later representations and tasks need to have met in words
+def relation(scene: Scene, rng) -> Question | None:
+    """An object named by where it lies from another one, as RefCOCOg's style does."""
+    index = rng.randrange(len(scene.things))
+    word = rng.choice(("colour", "shape"))
+    phrase = describe(scene, index, rng, "refcocog", (word,), tries=4)
+    return (
+        ("relation", f"what {word} is the {phrase.words()} ?", getattr(scene.things[index], word)) if phrase else None
+    )
+
+
 def what_is(scene: Scene, rng) -> Question | None:
     """The words of an object given its place: region captions in words."""
     index = rng.randrange(len(scene.things))
@@ -105,7 +115,10 @@ def fine_place(scene: Scene, rng) -> Question | None:
     if phrase is None:
         return None
     span = 2 * scene.level.image_size
-    x, y = (min(4, 5 * c // span) for c in scene.things[index].centre)
+    centre = scene.things[index].centre
+    if any(100 * abs(5 * c - line * span) < 5 * 3 * span for c in centre for line in range(1, 5)):
+        return None  # within 3 % of the picture from a line
+    x, y = (min(4, 5 * c // span) for c in centre)
     return "fine place", f"where exactly is the {phrase.words()} ?", f"{FINE_ROWS[y]} , {FINE_COLUMNS[x]}"
 
 
@@ -127,7 +140,7 @@ def fact(scene: Scene, rng) -> Question | None:
 
 def fact_shape(scene: Scene, rng) -> Question:
     """What a fact is true of: no picture needed."""
-    which = rng.choice(SHAPES)
+    which = rng.choice(scene.level.shapes)
     return "fact shape", f"what shape is the {Phrase(shape=which, fact=rng.randrange(2)).words()} ?", which
 
 
@@ -175,7 +188,7 @@ def caption_text(scene: Scene, axis: int = 0, sizes: bool = False) -> str:
 
 def counted_list(scene: Scene, rng) -> Question:
     """Several counts as digits in brackets."""
-    kinds = rng.sample(SHAPES, 2) + [rng.choice(scene.things).shape]
+    kinds = rng.sample(scene.level.shapes, 2) + [rng.choice(scene.things).shape]
     kinds = list(dict.fromkeys(kinds))
     rng.shuffle(kinds)
     numbers = [str(sum(t.shape == k for t in scene.things)) for k in kinds]
@@ -222,6 +235,7 @@ SCORED: dict[str, Callable] = {
     "existence": existence,
 }
 OTHER: dict[str, Callable] = {
+    "relation": relation,
     "naming": what_is,
     "fine place": fine_place,
     "fact": fact,

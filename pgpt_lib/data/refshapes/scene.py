@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .levels import COLOURS, SHAPES, SIZES, Level, get_level
+from .levels import COLOURS, SIZES, Level, get_level
 from .templates import TURNS, solid
 
 
@@ -78,7 +78,7 @@ def _words(level: Level, rng: random.Random) -> list[tuple[str, str, str]]:
     """(shape, colour, material) of each object, drawn once, so that what fits easily is not seen more often."""
     words: list[tuple[str, str, str]] = []
     for i in range(rng.randint(*level.objects)):
-        shape, colour = rng.choice(SHAPES), rng.choice(tuple(COLOURS))
+        shape, colour = rng.choice(level.shapes), rng.choice(tuple(COLOURS))
         if i and rng.randrange(100) < level.repeat_shape:
             shape = rng.choice(words)[0]
         if i and rng.randrange(100) < level.repeat_colour:

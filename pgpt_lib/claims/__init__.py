@@ -1,0 +1,48 @@
+"""The paper's claims, and a verdict on each from what a report's folder holds.
+
+A verdict is `reproduced`, `not reproduced` or `not measurable here`; it names its evidence and says why in a sentence.
+Without the evidence it is `not measurable here`, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from .. import project
+from .evidence import NOT_MEASURABLE, Evidence, Missing
+from .rules import RULES
+
+CLAIMS = project.ROOT / "data" / "claims.json"
+SMOKE = "the smoke profile shows that the code runs; its scores mean nothing"
+
+
+def listed() -> list[dict[str, str]]:
+    """The claims in the paper's order, each with `id`, `section` and `text`."""
+    found: list[dict[str, str]] = json.loads(CLAIMS.read_text(encoding="utf-8"))["claims"]
+    return found
+
+
+def verdicts(report: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
+    """Each claim's id to its `verdict`, `evidence` (keys of the report, or paths), `why`, `section` and `text`.
+
+    Args:
+        report: what `report.json` holds besides the claims.
+        folder: where it lies; sweeps are read from `sweeps/<plan>/<cell id>.json` below it.
+    """
+    evidence = Evidence(report, folder)
+    return {claim["id"]: _judge(claim, evidence) for claim in listed()}
+
+
+def _judge(claim: Mapping[str, str], evidence: Evidence) -> dict[str, Any]:
+    about = {"section": claim["section"], "text": claim["text"]}
+    try:
+        if evidence.report["profile"] == "smoke":
+            raise Missing(SMOKE)
+        verdict = RULES[claim["id"]](evidence)
+    except Missing as missing:
+        # What the numbers were measured on is the evidence that there is.
+        return {"verdict": NOT_MEASURABLE, "evidence": ["data"], "why": str(missing), **about}
+    return {"verdict": verdict.verdict, "evidence": list(verdict.evidence), "why": verdict.why, **about}

@@ -1,0 +1,102 @@
+"""The files of a sweep's cells, and what can be read off several of them: means over seeds and differences.
+
+An interval of a mean over seeds joins two sources of doubt: the seeds (Student's t over their values) and the scenes
+(the bootstrap interval of each value; more seeds do not narrow it, for all are scored on the same scenes). Their half
+widths are added in squares. A difference pairs the seeds that both sides have. With one seed the first part is unknown,
+and the interval covers the scenes alone.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scipy.stats import t as student
+
+from ..files import read_json
+
+RESERVED = {"table.json"}
+
+
+def result_file(folder: Path, cell_id: str) -> Path:
+    """Where a cell's result stands in the folder of its sweep."""
+    return folder / f"{cell_id}.json"
+
+
+def all_results(folder: Path) -> list[dict[str, Any]]:
+    """Every result of a sweep, failed ones too, by name."""
+    files = sorted(p for p in folder.glob("*.json") if p.name not in RESERVED) if folder.is_dir() else []
+    return [r for p in files if isinstance(r := read_json(p), dict) and "cell" in r and "status" in r]
+
+
+def finished(folder: Path) -> list[dict[str, Any]]:
+    """The results of the cells that came to their end."""
+    return [r for r in all_results(folder) if r["status"] == "done"]
+
+
+def select(results: Sequence[Mapping[str, Any]], **factors: Any) -> list[Mapping[str, Any]]:
+    """Those whose factors have these values, by seed. Factors that are not named may be anything."""
+    chosen = [r for r in results if all(str(r["cell"].get(k)) == str(v) for k, v in factors.items())]
+    return sorted(chosen, key=lambda r: r["cell"]["seed"])
+
+
+def metric(result: Mapping[str, Any], path: str) -> Any:
+    """A metric of a result by its path below `metrics`, as `refshapes-refcoco/val.acc@0.5`; None where it has none."""
+    data_set, _, rest = path.partition(".")
+    found: Any = result["metrics"].get(data_set)
+    while found is not None and rest:
+        if not isinstance(found, Mapping):
+            return None
+        key = next((k for k in found if rest == k or rest.startswith(f"{k}.")), None)
+        if key is None:
+            return None
+        found, rest = found[key], rest[len(key) + 1 :]
+    return found
+
+
+def value(result: Mapping[str, Any], path: str) -> float | None:
+    """The number at the front of a metric; None where it has none."""
+    found = metric(result, path)
+    if isinstance(found, (list, tuple)):
+        found = found[0]
+    return float(found) if isinstance(found, (int, float)) and not isinstance(found, bool) else None
+
+
+def mean(results: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
+    """The mean of a metric over results that differ by their seed alone, as [value, low, high]; None without any."""
+    found = [m for r in results if (m := metric(r, path)) is not None]
+    return _interval([_number(m) for m in found], [_half(m) for m in found]) if found else None
+
+
+def difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
+    """`a` minus `b` in a metric, over the seeds that both have, as [value, low, high]; None where none is shared."""
+    by_seed = [{r["cell"]["seed"]: m for r in side if (m := metric(r, path)) is not None} for side in (a, b)]
+    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
+    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
+    if not pairs:
+        return None
+    values = [_number(x) - _number(y) for x, y in pairs]
+    return _interval(values, [math.hypot(_half(x), _half(y)) for x, y in pairs])
+
+
+def reached(result: Mapping[str, Any], level: float, key: str = "acc@0.5") -> Mapping[str, Any] | None:
+    """The first point of a learning curve (`step`, `expressions`, `seconds`) at which a score is at least `level`."""
+    return next((p for p in result["curve"] if p.get(key) is not None and _number(p[key]) >= level), None)
+
+
+def _interval(values: Sequence[float], halves: Sequence[float]) -> list[float]:
+    middle, count = statistics.fmean(values), len(values)
+    seeds = student.ppf(0.975, count - 1) * statistics.stdev(values) / math.sqrt(count) if count > 1 else 0.0
+    half = math.hypot(float(seeds), statistics.fmean(halves))
+    return [middle, middle - half, middle + half]
+
+
+def _number(found: Any) -> float:
+    return float(found[0] if isinstance(found, (list, tuple)) else found)
+
+
+def _half(found: Any) -> float:
+    return (found[2] - found[1]) / 2 if isinstance(found, (list, tuple)) else 0.0

@@ -1,0 +1,363 @@
+"""Sweeps: plans as data, cells that are trained, scored, resumed and marked, and what is read off several of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from pgpt_lib import project
+from pgpt_lib.commands.sweep import choose, one_cell
+from pgpt_lib.errors import InputError
+from pgpt_lib.files import read_json
+from pgpt_lib.sweeps import cell_run, engine, rates, results, switches, table, worker
+from pgpt_lib.sweeps.cells import RunSettings, changed, parse_factors
+from pgpt_lib.sweeps.jobs import BUSY, Job, run_jobs, why
+from pgpt_lib.sweeps.plans import load_plan, plan_file, plan_names
+
+MAIN = "refshapes-refcoco/val"
+L1 = {"terms": "l1", "seed": 0}
+
+
+def cell_of(plan: str, profile: str = "smoke", **factors):
+    return load_plan(plan).cell(factors, profile)
+
+
+def finished(plan: str, acc: float, half: float = 0.0, curve=(), seconds: float = 10.0, **factors) -> dict:
+    """A result as `run_cell` makes them."""
+    cell = cell_of(plan, "cpu", **factors)
+    interval = [acc, acc - half, acc + half]
+    return {
+        "status": "done",
+        "plan": plan,
+        "id": cell.id,
+        "cell": dict(cell.factors),
+        "lr": cell.run.lr if isinstance(cell.run.lr, float) else 0.003,
+        "metrics": {MAIN: {"acc@0.5": interval, "questions": {"all": {"accuracy": [0.7, 0.6, 0.8]}}}},
+        "before": {"questions": {"all": {"accuracy": [0.75, 0.7, 0.8]}}},
+        "curve": [{"step": i, "seconds": s, "expressions": 100 * i, "acc@0.5": [a, a, a]} for i, s, a in curve],
+        "parameters": {"trainable": 1000, "llm_trainable": 100, "llm": 9000},
+        "seconds": seconds,
+        "wall_seconds": seconds + 5,
+        "expressions": 100_000,
+    }
+
+
+def test_the_plans_hold_every_comparison_that_the_paper_makes():
+    assert plan_names() == ["fusion", "losses", "released_code", "table6"]
+    cells = load_plan("table6").cells()
+    assert len({c.id for c in cells}) == len(cells)
+    for representation in ("embedding", "numerical", "vocabulary"):
+        mine = [c.factors for c in cells if c.factors["representation"] == representation]
+        for rank in (8, 32, "full"):
+            seeds = {f["seed"] for f in mine if (f["rank"], f["budget"], f["fraction"]) == (rank, "samples", 1.0)}
+            assert seeds == {0, 1, 2}
+        fractions = {f["fraction"] for f in mine if f["budget"] == "samples" and f["rank"] == 8}
+        assert fractions == {0.1, 0.25, 0.5, 1.0}
+        assert len([f for f in mine if f["budget"] == "time"]) == 3
+        assert len([f for f in mine if f["budget"] == "tuning"]) == 6
+    order = [c.factors["rank"] for c in cells if c.factors["budget"] == "samples" and c.factors["fraction"] == 1.0]
+    assert order == [8] * 9 + ["full"] * 9 + [32] * 9
+    for name in plan_names():
+        assert (project.ROOT / plan_file(name)).exists()
+        for cell in load_plan(name).cells():
+            assert cell.factors["seed"] in (0, 1, 2, 100)
+
+
+def test_a_cell_follows_from_its_factors():
+    cell = cell_of("table6", "cpu", representation="embedding", rank=32, fraction=0.25, seed=7)
+    assert cell.id == "representation=embedding,rank=32,fraction=0.25,seed=7"
+    profile = cell.profile()
+    assert (profile.llm.lora_rank, profile.llm.tuning, profile.signals) == (32, "lora", ("box",))
+    whole = cell_of("table6", "cpu", representation="embedding", rank=32, seed=7).profile()
+    assert profile.data.train_scenes * 4 == whole.data.train_scenes and profile.training.steps == whole.training.steps
+    per_step = whole.training.batch_size * whole.data.turns
+    assert abs(whole.training.steps * per_step - cell.run.expressions) <= per_step
+    fourfold = cell_of("table6", "cpu", representation="embedding", rank=8, budget="fourfold", seed=7).profile()
+    assert fourfold.training.steps == pytest.approx(4 * whole.training.steps, abs=2)
+    assert cell_of("table6", "cpu", representation="embedding", rank="full", seed=7).profile().llm.tuning == "full"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rank", "name=value"),
+        ("rank=8,rank=32", "rank is given twice"),
+        ("representation=embeding,rank=8,seed=1", "representation = 'embeding' .*embedding, numerical, vocabulary"),
+        ("representation=embedding,rank=16,seed=1", "rank = 16 .*8, 32, full"),
+        ("representation=embedding,rank=8,seed=-1", "seed = -1"),
+        ("representation=embedding,rank=8,fraction=2,seed=1", "fraction = 2"),
+        ("representation=embedding,rank=8,fraction=half,seed=1", "fraction = 'half' .*a number"),
+        ("width=3", "no factor 'width'; it has representation, rank"),
+        ("rank=8,seed=77", "fits no cell"),
+    ],
+)
+def test_bad_choices_are_told_with_the_right_ones(text, message):
+    with pytest.raises(InputError, match=message):
+        choose(load_plan("table6"), text, "smoke")
+
+
+def test_choices():
+    plan = load_plan("table6")
+    cells, single = choose(plan, "representation=embedding,rank=8,seed=77", "")
+    assert single and cells[0].seed == 77
+    cells, single = choose(plan, "rank=full,budget=samples", "")
+    assert not single and len(cells) == 9
+    with pytest.raises(InputError, match="unknown sweep 'table8'; there are fusion, losses, released_code, table6"):
+        load_plan("table8")
+    assert parse_factors("a=1,b=x,c=0.5") == {"a": 1, "b": "x", "c": 0.5}
+
+
+def test_what_the_library_lacks_is_refused_in_one_message():
+    cells = load_plan("released_code").cells("smoke") + load_plan("fusion").cells("smoke")
+    missing = {text.partition(" ")[0] for cell in cells for text in switches.lacking(cell)}
+    with pytest.raises(InputError) as error:
+        switches.require_all(cells)
+    assert missing and all(name in str(error.value) for name in missing) and "--available" in str(error.value)
+    assert missing <= set(switches.NEEDED)
+    assert switches.lacking(cell_of("released_code", switch="none", seed=0)) == []
+    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
+    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
+    assert switches.lacking(cell_of("released_code", switch="fusion_raw", seed=0)) == []
+
+
+def test_every_setting_of_a_plan_is_known_or_listed_as_lacking():
+    for name in plan_names():
+        for cell in load_plan(name).cells():
+            if not switches.lacking(cell):
+                cell.profile()  # raises where a setting or a value does not exist
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """A tiny cell, trained and scored."""
+    out = tmp_path_factory.mktemp("one")
+    return out, one_cell(cell_of("losses", **L1), out)
+
+
+def test_a_cell_is_trained_and_scored(one):
+    out, result = one
+    assert json.loads(json.dumps(result["cell"])) == {"terms": "l1", "head": "two_way", "seed": 0}
+    assert len(result["metrics"]) == 8 and result["metrics"][MAIN]["n"] > 0
+    assert result["metrics"][MAIN]["ciou"] is None  # boxes alone
+    assert result["metrics"][MAIN]["questions"]["all"]["n"] == result["before"]["questions"]["all"]["n"] > 0
+    assert [p["step"] for p in result["curve"]] == [1, 2] and result["log"][-1]["step"] == result["steps"] == 2
+    assert 0 < result["curve"][0]["seconds"] < result["curve"][1]["seconds"] <= result["seconds"] + 1e-6
+    assert result["seconds"] < result["wall_seconds"] and result["log"][-1]["seconds"] <= result["seconds"] + 1e-6
+    assert "giou" in result["log"][0]["losses"] and result["parameters"]["llm_trainable"] < result["parameters"]["llm"]
+    folder = engine.sweep_folder(out, "losses")
+    assert not worker.work_folder(folder, result["id"]).exists()  # no checkpoint is left
+    assert read_json(results.result_file(folder, result["id"]))["metrics"] == worker.read_back(result["metrics"])
+
+
+def test_a_finished_cell_is_not_run_again(one, monkeypatch):
+    out, result = one
+    monkeypatch.setattr(worker, "perform", lambda *_: pytest.fail("run again"))
+    assert one_cell(cell_of("losses", **L1), out)["id"] == result["id"]
+    status = engine.survey(load_plan("losses").cells("smoke"), out)
+    assert [s.state for s in status][:2] == ["done", "to do"] and not status[1].guessed
+    assert status[1].minutes == pytest.approx(result["wall_seconds"] / 60)
+
+
+def test_a_cell_of_other_sizes_no_longer_counts(one):
+    out, result = one
+    larger = cell_of("losses", **L1)
+    larger = type(larger)(**{**vars(larger), "run": larger.run.model_copy(update={"eval_scenes": 9})})
+    [status] = engine.survey([larger], out)
+    assert (status.state, status.why) == ("changed", "cell.eval_scenes")
+    assert changed({"a": 1, "old": 2}, {"a": 1, "new": 3}) == []
+
+
+def test_scoring_in_passing_changes_nothing_of_the_training(one, tmp_path, monkeypatch):
+    """Without the curve the same cell ends in the same losses and scores."""
+    _, result = one
+    bare = cell_of("losses", **L1)
+    bare = type(bare)(**{**vars(bare), "run": bare.run.model_copy(update={"curve": ()})})
+    again = cell_run.run_cell(bare, tmp_path / "work", tmp_path, progress=False)
+    assert [line["losses"] for line in again["log"]] == [line["losses"] for line in result["log"]]
+    assert again["metrics"] == result["metrics"] and again["curve"] == []
+
+
+def test_equal_time_measures_its_schedule_once(tmp_path, monkeypatch):
+    cell = cell_of("table6", representation="embedding", rank=8, budget="time", seed=0)
+    cell = type(cell)(**{**vars(cell), "run": cell.run.model_copy(update={"minutes": 0.01})})
+    calls = []
+    monkeypatch.setattr(cell_run, "seconds_a_step", lambda *_: calls.append(1) or 0.2)
+    profile = cell_run._scheduled(cell, cell.profile(), 0.001, tmp_path)
+    assert (profile.training.steps, profile.training.lr) == (3, 0.001)
+    assert cell_run._scheduled(cell, cell.profile(), 0.001, tmp_path).training.steps == 3 and calls == [1]
+
+
+def test_a_step_is_timed(tmp_path):
+    cell = cell_of("losses", **L1)
+    assert 0 < cell_run.seconds_a_step(cell.profile(), 0, tmp_path / "timing") < 5
+    assert not (tmp_path / "timing").exists()
+
+
+def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path, monkeypatch):
+    """One cell diverges and is marked; the other is done; the table has both; the next sweep tries the failed one."""
+    plan = load_plan("table6")
+    good = plan.cell({"representation": "embedding", "rank": 8, "seed": 0}, "smoke")
+    bad = plan.cell({"representation": "embedding", "rank": 8, "seed": 0, "lr": 1e30}, "smoke")
+    lines: list[str] = []
+    summary = engine.run_cells([bad, good], tmp_path, jobs=2, log=lines.append)
+    assert summary["done"] == [good.id] and list(summary["failed"]) == [bad.id]
+    assert "finite" in summary["failed"][bad.id]
+    folder = engine.sweep_folder(tmp_path, "table6")
+    marked = read_json(results.result_file(folder, bad.id))
+    assert marked["status"] == "failed" and marked["error"] == summary["failed"][bad.id]
+    assert {s.cell.id: s.state for s in engine.survey([bad, good], tmp_path)} == {bad.id: "failed", good.id: "done"}
+    assert "1 failed" in summary["table"].read_text() and len(read_json(folder / "table.json")) == 2
+    assert any(line.startswith("2 cells, 0 done, 2 to do") for line in lines)
+    tried: list[str] = []
+    monkeypatch.setattr(engine, "run_jobs", lambda jobs, *_: tried.extend(job.name for job in jobs))
+    engine.run_cells([bad, good], tmp_path, log=lines.append)
+    assert tried == [bad.id]
+
+
+SLOW = """import sys, time
+from pathlib import Path
+from pgpt_lib.sweeps import cell_run, worker
+from pgpt_lib.sweeps.plans import load_plan
+point, calls = cell_run.Scorer.point, []
+def slow(self):
+    calls.append(self)
+    if len(calls) == 2:
+        Path(sys.argv[1], "reached").touch()
+        time.sleep(float(sys.argv[2]))
+    return point(self)
+cell_run.Scorer.point = slow
+cell = load_plan("losses").cell({"terms": "l1", "seed": 0}, "smoke")
+cell = type(cell)(**{**vars(cell), "overrides": {**cell.overrides, "training.save_every": 1}})
+worker.perform(cell, Path(sys.argv[1]))"""
+
+
+@pytest.mark.slow
+def test_a_killed_cell_goes_on_and_ends_alike(one, tmp_path):
+    """SIGKILL at the second point of the curve: the first step's checkpoint is taken up."""
+    command = [sys.executable, "-c", SLOW, str(tmp_path)]
+    work = worker.work_folder(tmp_path, "terms=l1,seed=0")
+    process = subprocess.Popen([*command, "60"], cwd=project.ROOT, stderr=subprocess.DEVNULL)
+    began = time.time()
+    while not (tmp_path / "reached").exists():
+        assert process.poll() is None and time.time() - began < 60
+        time.sleep(0.05)
+    held = worker.perform(cell_of("losses", **L1), tmp_path)
+    assert held is None  # another process is at it
+    process.kill()
+    process.wait()
+    again = subprocess.run([*command, "0"], cwd=project.ROOT, check=True, stderr=subprocess.PIPE, text=True)
+    assert "going on from" in again.stderr and "step_1" in again.stderr
+    result = read_json(results.result_file(tmp_path, "terms=l1,seed=0"))
+    assert [line["losses"] for line in result["log"]] == [line["losses"] for line in one[1]["log"]]
+    assert result["metrics"] == worker.read_back(one[1]["metrics"]) and not work.exists()
+
+
+def test_jobs_that_die_or_stop_are_told_apart(tmp_path):
+    ended: dict[str, int] = {}
+    jobs = [Job(name, {"kind": "cell", "plan": name}, tmp_path / name) for name in ("table8", "losses")]
+    run_jobs(jobs, 2, lambda job, status: ended.update({job.name: status}), print)
+    assert ended == {"table8": 2, "losses": 1}
+    assert why(jobs[0], 2).startswith("unknown sweep 'table8'") and "factors" in why(jobs[1], 1)
+    assert why(jobs[0], -signal.SIGKILL) == "ended by SIGKILL (out of memory, perhaps)"
+    assert BUSY not in (0, 1, 2)
+
+
+ORPHAN = """import subprocess, sys, time
+child = "import time\\nfrom pgpt_lib.sweeps.worker import follow_parent\\n"
+child += "follow_parent(); print('up', flush=True); time.sleep(60)"
+process = subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE)
+process.stdout.readline()
+print(process.pid, flush=True)
+time.sleep(60)"""
+
+
+@pytest.mark.slow
+def test_a_worker_does_not_outlive_its_sweep():
+    parent = subprocess.Popen([sys.executable, "-c", ORPHAN], stdout=subprocess.PIPE, text=True, cwd=project.ROOT)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    began = time.time()
+    while time.time() - began < 15:
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            return
+        if Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+            return
+        time.sleep(0.1)
+    pytest.fail("the worker lives on")
+
+
+def test_tuned_rates_come_from_the_cells_of_the_same_kind(tmp_path):
+    def tuning(representation: str, rank: object, lr: float, acc: float) -> None:
+        made = finished("table6", acc, representation=representation, rank=rank, budget="tuning", lr=lr, seed=100)
+        (tmp_path / f"{made['id']}.json").write_text(json.dumps(made))
+
+    cell = cell_of("table6", "cpu", representation="numerical", rank=8, seed=0)
+    assert rates.best_rate(cell, []) is None
+    for rank, best in ((8, 0.003), ("full", 0.0003)):
+        for representation in ("embedding", "numerical"):
+            for lr in (0.0003, 0.001, 0.003):
+                tuning(
+                    representation, rank, lr, 0.6 if lr == (best if representation == "numerical" else 0.001) else 0.5
+                )
+    assert rates.learning_rate_of(cell, tmp_path)["lr"] == 0.003
+    for rank, wanted in (("full", 0.0003), (32, 0.003)):  # rank 32 takes what rank 8 found
+        other = cell_of("table6", "cpu", representation="numerical", rank=rank, seed=0)
+        assert rates.learning_rate_of(other, tmp_path)["lr"] == wanted
+    unknown = cell_of("table6", "cpu", representation="vocabulary", rank=8, seed=0)
+    assert rates.best_rate(unknown, results.finished(tmp_path)) is None
+    given = cell_of("table6", "cpu", representation="numerical", rank=8, budget="tuning", lr=0.01, seed=0)
+    assert rates.learning_rate_of(given, tmp_path) == {"lr": 0.01, "lr_from": "given"}
+
+
+def test_means_and_differences_over_seeds():
+    a = [finished("losses", acc, 0.03, terms="l1", seed=s) for s, acc in enumerate((0.5, 0.6, 0.7))]
+    b = [finished("losses", acc, 0.04, terms="l1+giou", seed=s) for s, acc in enumerate((0.4, 0.5, 0.6))]
+    path = f"{MAIN}.acc@0.5"
+    found = results.mean(a, path)
+    seeds = 4.302652729911275 * 0.1 / 3**0.5  # Student's t with two degrees of freedom
+    assert found == pytest.approx([0.6, 0.6 - (seeds**2 + 0.03**2) ** 0.5, 0.6 + (seeds**2 + 0.03**2) ** 0.5])
+    assert results.difference(a, b, path) == pytest.approx([0.1, 0.05, 0.15])  # the same for each seed: scenes alone
+    assert results.difference(a, b[:0], path) is None and results.mean([], path) is None
+    assert results.metric(a[0], f"{MAIN}.questions.all.accuracy") == [0.7, 0.6, 0.8]
+    assert results.metric(a[0], f"{MAIN}.nothing.here") is None
+    assert [r["cell"]["seed"] for r in results.select([*b, *a], terms="l1")] == [0, 1, 2]
+    curve = finished("losses", 0.5, curve=[(1, 2.0, 0.1), (2, 4.0, 0.3)], terms="l1", seed=0)
+    assert results.reached(curve, 0.25)["seconds"] == 4.0 and results.reached(curve, 0.4) is None
+
+
+def test_the_table_joins_seeds():
+    made = [finished("losses", acc, terms=t, seed=s) for t, acc in (("l1", 0.5), ("bce", 0.3)) for s in (0, 1)]
+    rows = table.rows(made)
+    assert [(row["cell"]["terms"], row["seeds"]) for row in rows] == [("l1", [0, 1]), ("bce", [0, 1])]
+    assert rows[0]["Acc@0.5 refcoco/val"] == [0.5, 0.5, 0.5] and rows[0]["questions before"] == 0.75
+    text = table.markdown(rows)
+    assert "| l1 | 2 | 1,000 | 10 | 0.750 | 0.500 ± 0.000 |" in text and "head" not in text
+
+
+def test_minutes_are_measured_where_they_can_be():
+    cell = cell_of("table6", "cpu", representation="embedding", rank=8, seed=0)
+    assert engine.expected_minutes(cell, []) == (pytest.approx(cell.run.guess * 100 / 60), True)
+    measured = [
+        finished("table6", 0.5, seconds=60, representation="embedding", rank=8, seed=1),
+        finished("table6", 0.5, seconds=600, representation="embedding", rank="full", seed=1),
+    ]
+    assert engine.expected_minutes(cell, measured) == (pytest.approx(65 / 60), False)
+    for budget, minutes in (("fourfold", 245 / 60), ("time", 4 + 5 / 60)):
+        other = cell_of("table6", "cpu", representation="embedding", rank=8, budget=budget, seed=0)
+        assert engine.expected_minutes(other, measured) == (pytest.approx(minutes), False)
+
+
+def test_sizes_are_checked():
+    with pytest.raises(InputError, match="no sizes for profile 'photos'"):
+        cell_of("losses", "photos", **L1)
+    assert RunSettings.model_fields.keys() >= {"expressions", "eval_scenes", "curve"}
