@@ -14,7 +14,7 @@ from ..evaluation.series import MAIN
 from ..files import read_json
 from .cells import changed
 from .engine import sweep_folder
-from .plans import Plan, load_plan
+from .plans import Plan, load_plan, sized
 from .results import finished, mean, reached, result_file, select
 from .worker import perform, read_back
 
@@ -65,10 +65,13 @@ class Sweep:
 def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     """A plan's finished cells in a run's folder, or, where it has none, in `reports/<profile>`.
 
+    A profile in which sweeps have no sizes reads those of the plan's own.
+
     Raises:
-        InputError: an unknown plan, or a profile for which sweeps have no sizes.
+        InputError: an unknown plan.
     """
     plan = load_plan(name)
+    profile = profile if sized(profile) else plan.profile
     homes = (out, project.report_folder(profile))
     home = next((h for h in homes if finished(sweep_folder(h, name))), homes[0])
     done = {result["id"]: result for result in finished(sweep_folder(home, name))}
