@@ -114,6 +114,10 @@ def show_written(ax, x, y, size):
     ax.set_title("\n".join(f"{text}  ({tokens[name]} tokens)" for name, text in written.items()), fontsize=7)
 
 
+# %% [markdown]
+# Three boxes as stills, and the view itself:
+
+# %%
 places = [{"x": 0.1, "y": 0.1, "size": 0.15}, {"x": 0.37, "y": 0.22, "size": 0.3}, {"x": 0.6, "y": 0.55, "size": 0.1}]
 view = View(show_written, {"x": Slider(0, 0.9, 0.3), "y": Slider(0, 0.9, 0.3), "size": Slider(0.05, 0.6, 0.3)}, places)
 run.figure(view.figure(), "written", alt="Boxes and what their digits and location tokens are read back as")
@@ -229,14 +233,13 @@ from pgpt_lib.sweeps.table import SETS
 
 labels = {"numerical": "Numerical", "vocabulary": "Vocab", "embedding": "Embed"}
 ranks = {8: "rank 8", 32: "rank 32", "full": "full"}
-ours, intervals = {}, {}
-for name, label in labels.items():
-    for rank, how in ranks.items():
-        cells = sweep.cells(representation=name, rank=rank)
-        if cells:
-            intervals[label, how] = {s: mean(cells, f"{s}.acc@0.5") for s in SETS}
-            row = {s.removeprefix("refshapes-"): 100 * v[0] for s, v in intervals[label, how].items() if v}
-            ours[f"{label}, {how}"] = {"trainable parameters": cells[0]["parameters"]["trainable"], **row}
+pairs = {(label, how): (n, r) for n, label in labels.items() for r, how in ranks.items()}
+intervals, ours = {}, {}
+for (label, how), (name, rank) in pairs.items():
+    if cells := sweep.cells(representation=name, rank=rank):
+        intervals[label, how] = {s: mean(cells, f"{s}.acc@0.5") for s in SETS}
+        row = {s.removeprefix("refshapes-"): 100 * v[0] for s, v in intervals[label, how].items() if v}
+        ours[f"{label}, {how}"] = {"trainable parameters": cells[0]["parameters"]["trainable"], **row}
 
 # %% [markdown]
 # Ours beside the paper's. The paper's model has ten thousand times as many parameters and real photographs, so only the
@@ -302,8 +305,8 @@ run.figure(fig, "curves", alt="Acc@0.5 over expressions seen and over seconds of
 #
 # ### Exercise 2: time to a score (★☆☆, 10 minutes)
 #
-# Write `my_time(curve, level)`. `curve` is a list of (seconds, score); return the seconds of the first point whose score
-# is at least `level`, and `None` where there is none.
+# Write `my_time(curve, level)`. `curve` is a list of (seconds, score); return the seconds of the first point whose
+# score is at least `level`, and `None` where there is none.
 
 
 # %% tags=["attempt"]
@@ -368,27 +371,28 @@ for name, rows in effort.items():
         print(f"{name:10} to {label:26} {took}   ({e['reached']} of {e['of']} seeds)")
 
 # %% [markdown]
-# The converse question is as fair: do the others catch up when they may train four times as long at rank 8?
+# The converse question is as fair: do the others catch up when they may train four times as long at rank 8? How many seeds
+# reach the embedding's final score stands last.
 
 # %%
+goal = finals["embedding"]
 for name in names[1:]:
-    longer = sweep.cells(representation=name, rank=8, budget="fourfold")
-    goal = finals["embedding"]
-    if not longer or not goal:
+    cells = sweep.cells(representation=name, rank=8, budget="fourfold")
+    if not cells or not goal:
         print(f"{name:10} four times the steps: not there yet")
         continue
-    e, end = effort_to(longer, goal[0]), mean(longer, f"{MAIN}.acc@0.5")
-    when = (
-        f"after {e['expressions']:,.0f} expressions in {e['reached']} of {e['of']} seeds" if e["reached"] else "never"
+    e, end = effort_to(cells, goal[0]), mean(cells, f"{MAIN}.acc@0.5")
+    when = f"after {e['expressions']:,.0f} expressions" if e["reached"] else "never"
+    print(
+        f"{name:10} ends at {end[0]:.3f} [{end[1]:.3f}, {end[2]:.3f}]; reaches {goal[0]:.3f} {when} ({e['reached']} of {e['of']})"
     )
-    print(f"{name:10} ends at {end[0]:.3f} [{end[1]:.3f}, {end[2]:.3f}]; reaches the embedding's {goal[0]:.3f} {when}")
 
 # %% [markdown]
 # ## 6 · Where they fail
 #
 # A miss has one of three causes: no box can be read from the answer (*format*), the box lies on another object (*wrong
-# object*), or it lies on the right one and is not exact enough (*imprecise*). The first is the representation's own; the
-# second is about understanding; the third about precision.
+# object*), or it lies on the right one and is not exact enough (*imprecise*). The first is the representation's own;
+# the second is about understanding, the third about precision.
 
 
 # %%
@@ -411,9 +415,9 @@ sweep_plots.failure_bars(kinds, ax)
 run.figure(fig, "failures", alt="Shares of answers that fail by format, by the wrong object and by an inexact box")
 
 # %% [markdown]
-# What is left of a bar to 1 is right. The parse-failure rate belongs beside every score, because a baseline whose format
-# was never learnt says nothing about places. Beside it: how many questions in words the model answers before and after
-# it was tuned, which is what the tuning made it forget.
+# What is left of a bar to 1 is right. The parse-failure rate belongs beside every score, because a baseline whose
+# format was never learnt says nothing about places. Beside it: how many questions in words the model answers before
+# and after it was tuned, which is what the tuning made it forget.
 
 
 # %%
