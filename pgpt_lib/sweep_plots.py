@@ -19,6 +19,13 @@ from .sweeps.results import point_score
 
 Interval = Sequence[float]  # value, low, high
 FAILURES = {"format": "#000000", "wrong_object": "#D55E00", "imprecise": "#56B4E9"}
+STRATEGIES = {  # of layer fusion; none of the representations' colours
+    "learned": "#009E73",
+    "last": "#D55E00",
+    "second_last": "#56B4E9",
+    "mean": "#000000",
+    "learned_raw": "#F0E442",
+}
 HATCHES = ("", "///", "...", "xx", "\\\\\\")
 
 

@@ -371,8 +371,7 @@ for name, rows in effort.items():
         print(f"{name:10} to {label:26} {took}   ({e['reached']} of {e['of']} seeds)")
 
 # %% [markdown]
-# The converse question is as fair: do the others catch up when they may train four times as long at rank 8? How many seeds
-# reach the embedding's final score stands last.
+# The converse question is as fair: do the others catch up when they may train four times as long at rank 8?
 
 # %%
 goal = finals["embedding"]
@@ -382,10 +381,8 @@ for name in names[1:]:
         print(f"{name:10} four times the steps: not there yet")
         continue
     e, end = effort_to(cells, goal[0]), mean(cells, f"{MAIN}.acc@0.5")
-    when = f"after {e['expressions']:,.0f} expressions" if e["reached"] else "never"
-    print(
-        f"{name:10} ends at {end[0]:.3f} [{end[1]:.3f}, {end[2]:.3f}]; reaches {goal[0]:.3f} {when} ({e['reached']} of {e['of']})"
-    )
+    when = f"after {e['expressions']:,.0f} expressions, {e['reached']} of {e['of']} seeds" if e["reached"] else "never"
+    print(f"{name:10} ends at {end[0]:.3f} [{end[1]:.3f}, {end[2]:.3f}]; reaches the embedding's {goal[0]:.3f} {when}")
 
 # %% [markdown]
 # ## 6 · Where they fail
