@@ -7,6 +7,7 @@ in a wrong one. What a solution is called with and must return stands in each ch
 from __future__ import annotations
 
 from .base import CheckFailed, grading_seed
+from .comparison import check_layer_shares, check_location_tokens, check_paired_interval, check_time_to_score
 from .decoding import check_cached_decoding
 from .evaluation import check_acc_at_half, check_ciou, check_free_running_miss
 from .grids import check_mask_grid, check_position_code
@@ -24,6 +25,8 @@ NOTEBOOKS = {  # a notebook's exercises
     "04_model_and_decoding": (check_vis_position, check_parameter_count, check_cached_decoding),
     "05_training": (check_label_mask, check_resume_order, check_learning_rate),
     "06_evaluation": (check_acc_at_half, check_free_running_miss, check_ciou),
+    "07_representations": (check_location_tokens, check_time_to_score),
+    "08_fusion_ablation": (check_layer_shares, check_paired_interval),
 }
 
 __all__ = [
@@ -40,16 +43,20 @@ __all__ = [
     "check_fusion",
     "check_giou",
     "check_label_mask",
+    "check_layer_shares",
     "check_learning_rate",
+    "check_location_tokens",
     "check_mask_bounds",
     "check_mask_grid",
     "check_normalise",
+    "check_paired_interval",
     "check_parameter_count",
     "check_point_signal",
     "check_position_code",
     "check_resume_order",
     "check_ridge",
     "check_rle",
+    "check_time_to_score",
     "check_vis_position",
     "grading_seed",
 ]

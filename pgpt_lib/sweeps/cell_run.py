@@ -32,6 +32,7 @@ from ..training import batch_maker, fit, starting_point
 from .cells import Cell
 from .rates import learning_rate_of
 from .switches import require_all
+from .weights import WeightTrack
 
 if TYPE_CHECKING:
     from ..model import PerceptionGPT
@@ -55,7 +56,8 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
 
     Returns:
         `cell` (factors), `metrics` (as in report.json: data set/split to scores), `before` (questions before tuning),
-        `curve`, `log`, `parameters`, `seconds` (of training alone), `wall_seconds`, and what it all depends on.
+        `curve`, `log`, `weights` (see `WeightTrack`), `parameters`, `seconds` (of training alone), `wall_seconds`, and
+        what it all depends on.
 
     Raises:
         InputError: a switch that this version lacks.
@@ -74,9 +76,14 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         before = scorer.questions()
         write_json(folder / "before.json", before)
     curve = Curve(folder, scorer, cell, profile, start[1].step if start else 0)
-    done = fit(
-        model, stream, batch_maker(model, stream, progress), profile, cell.seed, folder, start, curve.on_log, progress
-    )
+    weights = WeightTrack(folder, model, start[1].step if start else 0)
+
+    def on_log(line: Mapping[str, Any]) -> None:
+        weights.on_log(line)
+        curve.on_log(line)
+
+    maker = batch_maker(model, stream, progress)
+    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress)
     metrics = scorer.all_sets()
     log = [
         {
@@ -106,6 +113,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         "metrics": metrics,
         "curve": curve.points,
         "log": log,
+        "weights": weights.points,
         "seconds": done.seconds - curve.paused(done.steps),
         "wall_seconds": time.monotonic() - began + _earlier(start),
         "threads": torch.get_num_threads(),
@@ -175,6 +183,8 @@ class Scorer:
             for split in splits[1:]:
                 name = f"refshapes-{dataset}/{split}"
                 main = name == MAIN
+                if not main and run.splits == "main":
+                    continue
                 tasks = [t for t in run.tasks if t != "question"] if main else ["rec"]
                 scenes = run.eval_scenes if main else max(1, run.eval_scenes // 2)
                 found[name] = self._score(dataset, split, scenes, tasks, run.teacher_forced and main)

@@ -68,7 +68,7 @@ def value(result: Mapping[str, Any], path: str) -> float | None:
 def mean(results: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
     """The mean of a metric over results that differ by their seed alone, as [value, low, high]; None without any."""
     found = [m for r in results if (m := metric(r, path)) is not None]
-    return _interval([_number(m) for m in found], [_half(m) for m in found]) if found else None
+    return _interval([point_score(m) for m in found], [_half(m) for m in found]) if found else None
 
 
 def difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
@@ -78,13 +78,13 @@ def difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], p
     pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
     if not pairs:
         return None
-    values = [_number(x) - _number(y) for x, y in pairs]
+    values = [point_score(x) - point_score(y) for x, y in pairs]
     return _interval(values, [math.hypot(_half(x), _half(y)) for x, y in pairs])
 
 
 def reached(result: Mapping[str, Any], level: float, key: str = "acc@0.5") -> Mapping[str, Any] | None:
     """The first point of a learning curve (`step`, `expressions`, `seconds`) at which a score is at least `level`."""
-    return next((p for p in result["curve"] if p.get(key) is not None and _number(p[key]) >= level), None)
+    return next((p for p in result["curve"] if p.get(key) is not None and point_score(p[key]) >= level), None)
 
 
 def _interval(values: Sequence[float], halves: Sequence[float]) -> list[float]:
@@ -94,7 +94,8 @@ def _interval(values: Sequence[float], halves: Sequence[float]) -> list[float]:
     return [middle, middle - half, middle + half]
 
 
-def _number(found: Any) -> float:
+def point_score(found: Any) -> float:
+    """The number at the front of a score, which may have an interval."""
     return float(found[0] if isinstance(found, (list, tuple)) else found)
 
 
