@@ -13,7 +13,7 @@ from torch import Tensor
 from .chat import IGNORE, Chat
 from .data.sample import Sample
 from .errors import InputError
-from .regions import Placement, Region
+from .regions import Placement, Region, mask_bounds, rle_to_mask
 from .signals.base import Signal
 
 INPUT_SIGNALS = ("box", "mask")  # what a region's input embedding is made of; other signals are only read from states
@@ -147,6 +147,26 @@ def collate(
         features=features(image_ids) if image_ids and features else None,
         pixel_values=pixel_values(image_ids) if image_ids and pixel_values and not features else None,
     )
+
+
+def boxes_alone(batch: Batch, box: Signal) -> Batch:
+    """The batch with every region read as its box, or its mask's where it has no other, and none as its mask.
+
+    The released code computes a mask's code and drops it. What is to be decoded stays as it is.
+
+    Args:
+        box: the signal of boxes.
+    """
+    bounded = []
+    for region in batch.regions:
+        bounds = mask_bounds(rle_to_mask(region.mask)) if region.box is None and region.mask else None
+        if bounds is not None and region.mask is not None:
+            height, width = region.mask["size"]
+            x1, y1, x2, y2 = bounds
+            region = Region((x1 / width, y1 / height, x2 / width, y2 / height))
+        bounded.append(region)
+    values, seen = box.collate(bounded, batch.placements)
+    return replace(batch, targets={**batch.targets, "box": (values, batch.targets["box"][1])}, visible={"box": seen})
 
 
 def slot_numbers(slots: Sequence[tuple[str, int]], columns: int, generator: torch.Generator | None) -> Tensor:

@@ -84,6 +84,31 @@ class Losses(Section):
     depth: float = Field(default=1.0, ge=0)
 
 
+class Released(Section):
+    """Where the paper's released code differs from its text: a switch a difference, for measuring what each costs.
+
+    A difference that has a setting anyway stands there: `fusion.normalise`, and a sweep's `cell.mask_threshold` and
+    `cell.teacher_forced`.
+    """
+
+    giou_misparsed: bool = False  # GIoU of corners that are read as centre and size
+    position_scrambled: bool = False  # the mask decoder's position codes with column, row and channel exchanged
+    dice_pooled: bool = False  # DICE of all masks of a (micro-)batch as if they were one
+    last_layer_excluded: bool = False  # fusion over all layers but the last
+    projector_frozen: bool = False  # the aligned projector is not trained
+    state_at_vis: bool = False  # a region is decoded from the state at its `<vis>`, not from the one that predicts it
+    mask_encoder_unused: bool = False  # a region in the input is its box alone, or that of its mask
+
+
+SWITCH_SIGNALS = {
+    "giou_misparsed": "box",
+    "position_scrambled": "mask",
+    "dice_pooled": "mask",
+    "mask_encoder_unused": "mask",
+}
+"""The signal that a switch of `Released` changes; without it the switch would do nothing."""
+
+
 class Data(Section):
     """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture.
 
@@ -154,10 +179,33 @@ class Profile(Section):
     signal_widths: Mapping[str, PositiveInt] = Field(
         default_factory=dict
     )  # of a signal's networks; else its own choice
+    mask_head: Literal["two_way", "dot_product"] = "two_way"  # a transformer, or a dot product with magnified features
+    released: Released = Released()
     losses: Losses = Losses()
     data: Data = Data()
     training: Training
     budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _switches_act(self) -> Self:
+        """Refuse a switch that would change nothing, or contradicts another setting."""
+        decoded = self.signals if self.representation == "embedding" else ()
+        on = [name for name, value in self.released if value]
+        for name in on:
+            signal = SWITCH_SIGNALS.get(name)
+            if signal and signal not in decoded:
+                raise ValueError(f"released.{name} needs signal {signal!r} and representation 'embedding'")
+        if self.mask_head != "two_way" and "mask" not in decoded:
+            raise ValueError(f"mask_head {self.mask_head!r} needs signal 'mask' and representation 'embedding'")
+        if self.mask_head != "two_way" and self.released.position_scrambled:
+            raise ValueError(f"released.position_scrambled: mask_head {self.mask_head!r} has no position codes")
+        if self.released.mask_encoder_unused and "box" not in decoded:
+            raise ValueError("released.mask_encoder_unused needs signal 'box', which then stands for the mask")
+        if self.released.state_at_vis and (not decoded or self.llm.standardise):
+            raise ValueError("released.state_at_vis needs signals that are decoded, and llm.standardise off")
+        if self.released.last_layer_excluded and self.fusion.strategy in ("last", "second_last"):
+            raise ValueError(f"released.last_layer_excluded: fusion.strategy {self.fusion.strategy!r} takes one layer")
+        return self
 
     def digest(self) -> str:
         """A short hash of every setting, to tell whether results may be reused."""

@@ -110,28 +110,41 @@ def generate(
 def _decode_greedily(
     model: PerceptionGPT, batch: Batch, max_new_tokens: int, cached: bool
 ) -> tuple[list[list[int]], list[_Emitted]]:
-    """The loop: the ids of each row's answer, and the regions decoded on the way."""
+    """The loop: the ids of each row's answer, and the regions decoded on the way.
+
+    With `released.state_at_vis` a `<vis>` is read as a word first and decoded a step later, from the state at itself;
+    nothing is fed back, as in training.
+    """
+    late = model.profile.released.state_at_vis
     table_in, table_out = model.embedding_tables()
     image_tokens, features = model.see(batch)
     embeds = model.embed(batch, image_tokens, table_in)
     mask = batch.attention_mask
     cache = DynamicCache(config=base_model(model.llm).config) if cached else None
     alive = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
+    pending = torch.zeros_like(alive)  # rows whose last token is a `<vis>` that is still to be decoded
     tokens: list[list[int]] = [[] for _ in range(len(mask))]
     emitted: list[_Emitted] = []
     seen = 0  # positions whose states are not computed again
-    for _ in range(max_new_tokens):
+    for step in range(max_new_tokens + late):
         positions = (mask.cumsum(1) - 1).clamp(min=0)  # padding on the left takes no position
         hidden = run_decoder(model, embeds[:, seen:], mask, positions[:, seen:], cache)
         length = mask.shape[1]
         # the next token's position is `length`; the state that predicts it is the one it would be decoded from
         states = hidden[:, locate_positions(length) - seen].float()
+        if pending.any():
+            rows = pending.nonzero().flatten()
+            emitted.append(_Emitted(rows, states[rows], model.decode(states[rows], features, batch.image_index[rows])))
+        if step == max_new_tokens:
+            break
         next_ids = model.logits(states, table_out).argmax(-1)
         for row, (token, going) in enumerate(zip(next_ids.tolist(), alive.tolist(), strict=True)):
             if going:
                 tokens[row].append(token)
         next_embeds = F.embedding(next_ids, table_in)
-        if model.chat.vis_id is not None:
+        if late:
+            pending = alive & (next_ids == model.chat.vis_id)
+        elif model.chat.vis_id is not None:
             rows = (alive & (next_ids == model.chat.vis_id)).nonzero().flatten()
             if len(rows):
                 predictions = model.decode(states[rows], features, batch.image_index[rows])

@@ -68,7 +68,7 @@ def bce_loss(logits: Tensor, target: Tensor) -> Tensor:
     return _mean(F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none"))
 
 
-def dice_loss(logits: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
+def dice_loss(logits: Tensor, target: Tensor, eps: float = 1e-6, pooled: bool = False) -> Tensor:
     """1 - DICE (Sudre et al. 2017) of each mask on its own, then a mean over R masks, in [0, 1].
 
     Per mask, not pooled over the batch: summed over a batch, one large object outweighs every small one.
@@ -77,8 +77,11 @@ def dice_loss(logits: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
         logits: [R, h, w] mask logits.
         target: [R, h, w] coverage in [0, 1].
         eps: keeps the ratio finite where both masks are empty.
+        pooled: sum over the batch all the same, as the released code does.
     """
     probability, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
+    if pooled:
+        probability, target = probability.reshape(1, -1), target.reshape(1, -1)
     overlap = (probability * target).sum(1)
     return _mean(1.0 - (2.0 * overlap + eps) / (probability.sum(1) + target.sum(1) + eps))
 

@@ -16,7 +16,7 @@ from pgpt_lib import project
 from pgpt_lib.commands.sweep import choose, one_cell
 from pgpt_lib.errors import InputError
 from pgpt_lib.files import read_json
-from pgpt_lib.sweeps import cell_run, engine, rates, results, switches, table, worker
+from pgpt_lib.sweeps import cell_run, engine, rates, results, table, worker
 from pgpt_lib.sweeps.cells import RunSettings, changed, parse_factors
 from pgpt_lib.sweeps.jobs import BUSY, Job, run_jobs, why
 from pgpt_lib.sweeps.plans import load_plan, plan_file, plan_names
@@ -112,26 +112,6 @@ def test_choices():
     with pytest.raises(InputError, match="unknown sweep 'table8'; there are fusion, losses, released_code, table6"):
         load_plan("table8")
     assert parse_factors("a=1,b=x,c=0.5") == {"a": 1, "b": "x", "c": 0.5}
-
-
-def test_what_the_library_lacks_is_refused_in_one_message():
-    cells = load_plan("released_code").cells("smoke") + load_plan("fusion").cells("smoke")
-    missing = {text.partition(" ")[0] for cell in cells for text in switches.lacking(cell)}
-    with pytest.raises(InputError) as error:
-        switches.require_all(cells)
-    assert missing and all(name in str(error.value) for name in missing) and "--available" in str(error.value)
-    assert missing <= set(switches.NEEDED)
-    assert switches.lacking(cell_of("released_code", switch="none", seed=0)) == []
-    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
-    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
-    assert switches.lacking(cell_of("released_code", switch="fusion_raw", seed=0)) == []
-
-
-def test_every_setting_of_a_plan_is_known_or_listed_as_lacking():
-    for name in plan_names():
-        for cell in load_plan(name).cells():
-            if not switches.lacking(cell):
-                cell.profile()  # raises where a setting or a value does not exist
 
 
 @pytest.fixture(scope="module")

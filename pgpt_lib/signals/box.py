@@ -19,13 +19,20 @@ class BoxSignal(Signal):
     """A box. Values and predictions are [R, 4]: (centre x, centre y, width, height) in [0, 1] of the model's input.
 
     The decoder ends in a sigmoid, so a predicted box is always a box: no inverted corners, no assertion in GIoU.
+
+    Args:
+        misparsed: take GIoU of the corners (x1, y1, x2, y2) as if they were centre and size, as the released code does.
+            Equal boxes still have a loss of 0, but others a GIoU that is not theirs.
     """
 
     name = "box"
     loss_names = ("l1", "giou")
 
-    def __init__(self, hidden_size: int, feature_size: int, grid: int, width: int | None = None) -> None:
+    def __init__(
+        self, hidden_size: int, feature_size: int, grid: int, width: int | None = None, misparsed: bool = False
+    ) -> None:
         super().__init__(hidden_size, feature_size, grid)
+        self.misparsed = misparsed
         width = width or max(hidden_size, 256)
         self.encoder = MLP(4, width, width, hidden_size)
         self.decoder = MLP(hidden_size, width, width, 4)
@@ -55,7 +62,10 @@ class BoxSignal(Signal):
         return self.decoder(state).sigmoid()
 
     def loss_terms(self, prediction: Tensor, values: Tensor) -> dict[str, Tensor]:
-        return {"l1": l1_loss(prediction, values), "giou": giou_loss(prediction, values)}
+        pair = prediction, values
+        if self.misparsed:
+            pair = box_cxcywh_to_xyxy(prediction), box_cxcywh_to_xyxy(values)  # giou_loss takes them for cxcywh
+        return {"l1": l1_loss(prediction, values), "giou": giou_loss(*pair)}
 
     def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
         corners = box_cxcywh_to_xyxy(prediction.detach().double().cpu().reshape(1, 4))[0].clamp(0.0, 1.0)
