@@ -15,6 +15,8 @@ from .losses import check_bce, check_dice, check_giou
 from .model import check_fusion, check_normalise, check_parameter_count, check_ridge, check_vis_position
 from .point import check_point_signal
 from .regions import check_cxcywh, check_fractions, check_mask_bounds, check_rle
+from .releases import check_code_test, check_dice_test, check_giou_test, check_token_line
+from .speed import check_decode_seconds, check_step_seconds, check_token_count
 from .training import check_label_mask, check_learning_rate, check_resume_order
 
 NOTEBOOKS = {  # a notebook's exercises
@@ -27,6 +29,8 @@ NOTEBOOKS = {  # a notebook's exercises
     "06_evaluation": (check_acc_at_half, check_free_running_miss, check_ciou),
     "07_representations": (check_location_tokens, check_time_to_score),
     "08_fusion_ablation": (check_layer_shares, check_paired_interval),
+    "09_speed": (check_token_count, check_decode_seconds, check_step_seconds),
+    "10_paper_code_ours": (check_giou_test, check_code_test, check_dice_test, check_token_line),
 }
 
 __all__ = [
@@ -36,12 +40,16 @@ __all__ = [
     "check_bce",
     "check_cached_decoding",
     "check_ciou",
+    "check_code_test",
     "check_cxcywh",
+    "check_decode_seconds",
     "check_dice",
+    "check_dice_test",
     "check_fractions",
     "check_free_running_miss",
     "check_fusion",
     "check_giou",
+    "check_giou_test",
     "check_label_mask",
     "check_layer_shares",
     "check_learning_rate",
@@ -56,7 +64,10 @@ __all__ = [
     "check_resume_order",
     "check_ridge",
     "check_rle",
+    "check_step_seconds",
     "check_time_to_score",
+    "check_token_count",
+    "check_token_line",
     "check_vis_position",
     "grading_seed",
 ]
