@@ -137,7 +137,7 @@ def check_dice_test(solution: Function, seed: int = 0) -> None:
 
 
 def check_token_line(solution: Function, seed: int = 0) -> None:
-    """`solution(tokens, seconds)` -> (start, per_token) of the line seconds = start + per_token x tokens, least squares."""
+    """`solution(tokens, seconds)` -> (start, per_token) of seconds = start + per_token x tokens, by least squares."""
     rng = np.random.default_rng(seed)
 
     def draw(start: float, each: float) -> tuple[list[float], list[float]]:
