@@ -6,8 +6,7 @@ is seen once, as `generate` does; the dynamic embedding takes one token and its 
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,7 +24,7 @@ from ..generation import run_decoder
 from ..masks import mask_to_rle
 from ..model import PerceptionGPT, build_model
 from ..regions import Region
-from .machine import Rates, timed
+from .machine import Rates, now, timed
 from .work import Work, count_work
 
 PROFILES = {"nano": "cpu", "smollm2-135m": "photos"}
@@ -99,17 +98,17 @@ class Case:
 
     def whole(self, cached: bool) -> dict[str, float]:
         """Seconds of each part of one decode."""
-        clock = [time.perf_counter()]
+        clock = [now()]
         self.vision()
-        clock.append(time.perf_counter())
+        clock.append(now())
         past = self.new_cache() if cached else None
         self.forward(0, self.prompt, past)
-        clock.append(time.perf_counter())
+        clock.append(now())
         for length in range(self.prompt + 1, self.prompt + self.tokens):
             self.forward(length - 1 if cached else 0, length, past)
-        clock.append(time.perf_counter())
+        clock.append(now())
         self.head()
-        clock.append(time.perf_counter())
+        clock.append(now())
         return dict(zip(("vision", "prefill", "decode", "head"), np.diff(clock).tolist(), strict=True))
 
 
@@ -120,11 +119,13 @@ def example_region() -> Region:
     return Region((29 / 112, 30 / 112, 91 / 112, 74 / 112), mask_to_rle(bitmap))
 
 
+@torch.no_grad()
 def build_case(model: PerceptionGPT, representation: str, kind: str) -> Case:
     """The prompt and the region's tokens, embedded."""
     chat, side = model.chat, model.tower.image_size
     sample = Sample("bench", "bench", SIZE, (Turn("user", QUESTION),))
     batch = model.collate([sample], pixel_values=lambda keys: torch.zeros(len(keys), 3, side, side), generation=True)
+    batch = batch.to(torch.get_default_device())
     assert chat.representation is not None
     ids, _ = chat.turn(chat.representation.write(example_region(), SIZE))
     tables = model.embedding_tables()
@@ -135,7 +136,13 @@ def build_case(model: PerceptionGPT, representation: str, kind: str) -> Case:
 
 
 def cases(llm: str, representations: tuple[str, ...], pair: Any = None, tower: Any = None) -> Iterator[Case]:
-    """Every representation and kind for one language model; `pair` and `tower` in place of its own, as `build_model`.
+    """Every representation and kind for one language model on the default device.
+
+    Args:
+        llm: its name.
+        representations: names of `REPRESENTATIONS`.
+        pair: makes (model, tokenizer) in place of the name's.
+        tower: in place of the profile's.
 
     Raises:
         InputError: its weights are not to be had.
@@ -147,10 +154,10 @@ def cases(llm: str, representations: tuple[str, ...], pair: Any = None, tower: A
             profile = profile.model_copy(
                 update={"coordinates": Coordinates.model_validate({"target": kind, "vertices": VERTICES})}
             )
-            with torch.no_grad():
+            device = torch.get_default_device()
+            with torch.no_grad(), torch.device("cpu"):  # seeds are the CPU's
                 made = build_model(profile, 0, pair() if pair else None, tower).eval()
-                case = build_case(made, representation, kind)
-            yield case
+            yield build_case(made.to(device), representation, kind)
 
 
 def sampled(tokens: int) -> list[int]:
@@ -163,20 +170,27 @@ def summed(at: list[int], values: list[float], tokens: int) -> float:
     return float(np.interp(np.arange(1, tokens), at, values).sum()) if at else 0.0
 
 
-def predict(case: Case, cached: bool, rates: Rates) -> dict[str, float]:
-    """Predicted seconds of each part: T = t_vision + t_prefill + sum of t_step + t_head."""
-
-    def cost(run: Callable[[], Any]) -> float:
-        return rates.seconds(count_work(run))
-
-    at = sampled(case.tokens)
-    steps = [cost(case.step(i, cached)) for i in at]
+def count_parts(case: Case, cached: bool) -> dict[str, list[Work]]:
+    """The work of each part: of `decode` for the steps of `sampled`, of the others once."""
     return {
-        "vision": cost(case.vision),
-        "prefill": cost(lambda: case.prefill(cached)),
-        "decode": summed(at, steps, case.tokens),
-        "head": cost(case.head),
+        "vision": [count_work(case.vision)],
+        "prefill": [count_work(lambda: case.prefill(cached))],
+        "decode": [count_work(case.step(index, cached)) for index in sampled(case.tokens)],
+        "head": [count_work(case.head)],
     }
+
+
+def predict(counts: Mapping[str, Sequence[Work]], tokens: int, rates: Rates) -> dict[str, float]:
+    """Predicted seconds of each part: T = t_vision + t_prefill + sum of t_step + t_head.
+
+    Args:
+        counts: from `count_parts`.
+        tokens: of the region, the first of which the prefill gives.
+        rates: of the machine, calibrated on other models.
+    """
+    seconds = {part: [rates.seconds(work) for work in works] for part, works in counts.items()}
+    totals = {part: sum(values) for part, values in seconds.items()}
+    return totals | {"decode": summed(sampled(tokens), seconds["decode"], tokens)}
 
 
 def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, float]], str, float | None]:
@@ -188,7 +202,7 @@ def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, flo
     with torch.no_grad():
         at = sampled(case.tokens)
         runs = [case.step(i, cached) for i in at]
-        once = [timed(run, 1, 1)[0] for run in runs]
+        once = [timed(run, 1, 1)[0] for run in runs]  # warm from here on
         total = summed(at, once, case.tokens)
         if case.tokens == 1 or (REPEATS + 3) * total * 1.3 < budget:
             for _ in range(3):
@@ -196,7 +210,7 @@ def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, flo
             return [case.whole(cached) for _ in range(REPEATS)], "whole decodes", None
         left = budget - total if total < 0.5 * budget else budget
         repeats = REPEATS if cached else int(min(REPEATS, max(3, 0.7 * left / (2 * sum(once)))))
-        steps = [timed(run, repeats, 1) for run in runs]
+        steps = [timed(run, repeats, 0) for run in runs]
         parts = zip(
             timed(case.vision, repeats), timed(lambda: case.prefill(cached), repeats), timed(case.head, repeats),
             strict=True,
@@ -210,9 +224,19 @@ def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, flo
 
 
 def row(case: Case, llm: str, cached: bool, rates: Rates, budget: float) -> dict[str, Any]:
-    """One line of the result: measured [median, quartiles] beside the prediction, in seconds."""
-    predicted = predict(case, cached, rates)
-    found, method, check = measure(case, cached, budget)
+    """One line of the result: measured [median, quartiles] beside the prediction, in seconds.
+
+    Args:
+        case: what is decoded.
+        llm: the language model's name, for the row.
+        cached: with a key-value cache or without.
+        rates: that predict.
+        budget: seconds that the row may take, its prediction included.
+    """
+    start = now()
+    counts = count_parts(case, cached)
+    predicted = predict(counts, case.tokens, rates)
+    found, method, check = measure(case, cached, budget - (now() - start))
     totals = np.percentile([sum(parts.values()) for parts in found], [50, 25, 75]).tolist()
     parts = {name: float(np.median([each[name] for each in found])) for name in predicted}
     made: dict[str, Any] = {
@@ -230,22 +254,13 @@ def row(case: Case, llm: str, cached: bool, rates: Rates, budget: float) -> dict
         "method": method,
         "whole_decode": check,
     }
-    made["explanation"] = explain(made, rates, _dominant(case, cached))
+    made["explanation"] = explain(made, rates, {part: works[-1] for part, works in counts.items() if works})
     return made
-
-
-def _dominant(case: Case, cached: bool) -> dict[str, Work]:
-    """The work of one run of each part that the explanation may name."""
-    last = max(sampled(case.tokens), default=0)
-    runs = {"vision": case.vision, "prefill": lambda: case.prefill(cached), "head": case.head}
-    if last:
-        runs["decode"] = case.step(last, cached)
-    return {name: count_work(run) for name, run in runs.items()}
 
 
 def explain(made: dict[str, Any], rates: Rates, work: dict[str, Work]) -> str | None:
     """Which part is off by how much and what its prediction consists of; None within 25 %."""
-    if 0.75 <= made["ratio"] <= 1.33:
+    if abs(made["ratio"] - 1) <= 0.25:
         return None
     measured, predicted = made["parts"]["measured"], made["parts"]["predicted"]
     part = max(measured, key=lambda name: abs(measured[name] - predicted[name]))

@@ -19,6 +19,8 @@ import torch
 from scipy.optimize import nnls
 from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
+from ..adapters import base_model, tune
+from ..config import LLM
 from .work import Work, count_work
 
 SIZES = ((4, 64), (8, 64), (5, 384))  # layers and width of the models that calibrate
@@ -27,6 +29,15 @@ REPEATS, WARM_UP = 12, 3
 ROWS = 128  # of the product that gives the FLOP rate
 INNER = (64, 128, 256, 512, 1024)  # its inner dimensions
 PIECE = 1 << 20  # bytes of a matrix in the measurement of the bandwidth
+MOST_PIECES = 64  # more than a CPU's caches hold
+clock = time.perf_counter  # every time of this package is read from it
+
+
+def now() -> float:
+    """The clock in seconds, once the default device has done what was asked of it."""
+    if torch.get_default_device().type == "cuda":
+        torch.cuda.synchronize()
+    return clock()
 
 
 def timed(run: Callable[[], Any], repeats: int = REPEATS, warm_up: int = WARM_UP) -> list[float]:
@@ -34,24 +45,40 @@ def timed(run: Callable[[], Any], repeats: int = REPEATS, warm_up: int = WARM_UP
     seconds = []
     with torch.no_grad():
         for number in range(warm_up + repeats):
-            start = time.perf_counter()
+            start = now()
             run()
             if number >= warm_up:
-                seconds.append(time.perf_counter() - start)
+                seconds.append(now() - start)
     return seconds
 
 
-@cache
-def flop_rate(inner: int) -> float:
-    """FLOP a second of a product [ROWS, inner] x [inner, 3 inner] alone."""
-    left, right = torch.randn(ROWS, inner), torch.randn(3 * inner, inner)
-    seconds = statistics.median(timed(lambda: torch.nn.functional.linear(left, right), 30))
-    return 6 * ROWS * inner**2 / seconds
+def flop_rate(inner: int, pieces: int) -> float:
+    """FLOP a second of products [ROWS, inner] x [inner, 3 inner] alone, on the default device.
+
+    The right-hand sides take turns and fill `pieces` times `PIECE` bytes: weights that fit no cache come from memory.
+    """
+    return _flop_rate(inner, min(pieces, MOST_PIECES), str(torch.get_default_device()))
 
 
-@cache
 def bandwidth(pieces: int) -> float:
     """Bytes a second at which products of one row read `pieces` matrices of `PIECE` bytes, one after the other."""
+    return _bandwidth(min(pieces, MOST_PIECES), str(torch.get_default_device()))
+
+
+@cache
+def _flop_rate(inner: int, pieces: int, device: str) -> float:
+    left, size = torch.randn(ROWS, inner), 3 * inner**2
+    weights = [torch.randn(3 * inner, inner) for _ in range(max(1, pieces * PIECE // (4 * size)))]
+
+    def multiply() -> None:
+        for weight in weights:
+            torch.nn.functional.linear(left, weight)
+
+    return 2 * ROWS * size * len(weights) / statistics.median(timed(multiply, 10, 1))
+
+
+@cache
+def _bandwidth(pieces: int, device: str) -> float:
     side = int((PIECE / 4) ** 0.5)
     matrices = [torch.randn(side, side) for _ in range(pieces)]
     row = torch.randn(1, side)
@@ -84,21 +111,21 @@ class Rates:
 
 
 def product_seconds(
-    work: Work, rate: Callable[[int], float] = flop_rate, read: Callable[[int], float] = bandwidth
+    work: Work, rate: Callable[[int, int], float] = flop_rate, read: Callable[[int], float] = bandwidth
 ) -> float:
     """Seconds of the matrix products: each as long as its FLOP or its bytes take, whichever is more.
 
     Args:
         work: counted.
-        rate: FLOP a second by inner dimension.
-        read: bytes a second by the number of pieces that are read in one run.
+        rate: FLOP a second by inner dimension and the number of pieces that are read in one run.
+        read: bytes a second by that number.
     """
     if not work.products:
         return 0.0
     pieces = 1 << max(0, round(np.log2(max(1, work.product_bytes / PIECE))))  # what fits a cache is read faster
     speed = read(pieces)
     nearest = {inner: min(INNER, key=lambda known: abs(np.log(known / max(inner, 1)))) for _, _, inner in work.products}
-    return sum(max(flop / rate(nearest[inner]), moved / speed) for flop, moved, inner in work.products)
+    return sum(max(flop / rate(nearest[inner], pieces), moved / speed) for flop, moved, inner in work.products)
 
 
 def fit(observed: Sequence[tuple[Work, float]]) -> Rates:
@@ -110,9 +137,13 @@ def fit(observed: Sequence[tuple[Work, float]]) -> Rates:
     return Rates(float(call), float(byte) * 1e-4)
 
 
-@cache
 def calibrated(attention: str) -> Rates:
-    """Rates from small random language models with that implementation of attention."""
+    """Rates from small random language models with that implementation of attention, on the default device."""
+    return _calibrated(attention, str(torch.get_default_device()))
+
+
+@cache
+def _calibrated(attention: str, device: str) -> Rates:
     observed = []
     for layers, width in SIZES:
         config = LlamaConfig(
@@ -123,9 +154,10 @@ def calibrated(attention: str) -> Rates:
             num_attention_heads=max(1, width // 32),
             num_key_value_heads=max(1, width // 32),
         )
-        whole = LlamaForCausalLM(config).eval()
+        with torch.device("cpu"):
+            whole = LlamaForCausalLM(config).eval()
         whole.set_attn_implementation(attention)
-        model = whole.model
+        model = base_model(tune(whole, LLM(name="calibration"), [])).model.to(device)  # with adapters, as what is timed
         for length in LENGTHS:
             for run in (_prefill(model, length), _step(model, length)):
                 observed.append((count_work(run), statistics.median(timed(run))))
