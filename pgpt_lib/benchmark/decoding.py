@@ -135,7 +135,9 @@ def build_case(model: PerceptionGPT, representation: str, kind: str) -> Case:
     return Case(model, representation, kind, batch, torch.cat([prompt, answer], 1), features, prompt.shape[1], tables)
 
 
-def cases(llm: str, representations: tuple[str, ...], pair: Any = None, tower: Any = None) -> Iterator[Case]:
+def cases(
+    llm: str, representations: tuple[str, ...], pair: Any = None, tower: Any = None, vision: str | None = None
+) -> Iterator[Case]:
     """Every representation and kind for one language model on the default device.
 
     Args:
@@ -143,6 +145,7 @@ def cases(llm: str, representations: tuple[str, ...], pair: Any = None, tower: A
         representations: names of `REPRESENTATIONS`.
         pair: makes (model, tokenizer) in place of the name's.
         tower: in place of the profile's.
+        vision: name of a tower in place of the profile's.
 
     Raises:
         InputError: its weights are not to be had.
@@ -150,6 +153,7 @@ def cases(llm: str, representations: tuple[str, ...], pair: Any = None, tower: A
     for representation in representations:
         for kind in KINDS:
             settings = {"llm.name": llm, "vision.precision": "fp32", "representation": representation}
+            settings |= {"vision.name": vision} if vision else {}
             profile = load_profile(PROFILES.get(llm, "cpu"), settings)
             profile = profile.model_copy(
                 update={"coordinates": Coordinates.model_validate({"target": kind, "vertices": VERTICES})}

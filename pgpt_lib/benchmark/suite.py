@@ -35,7 +35,9 @@ def llm_name(given: str) -> str:
     return found[0]
 
 
-def decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None], device: str = "cpu") -> dict[str, Any]:
+def decode_rows(
+    llms: Sequence[str], budget: float, log: Callable[[str], None], device: str = "cpu", tower: str | None = None
+) -> dict[str, Any]:
     """Rows for every language model, representation, kind and cache.
 
     Args:
@@ -43,6 +45,7 @@ def decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None], 
         budget: seconds that one row may take.
         log: gets a line a row.
         device: of torch, where everything runs and is calibrated.
+        tower: name of the vision tower in place of a profile's own, for machines that lack that.
 
     Returns:
         `rows`, what was `skipped` and why, and the `machine`: threads, FLOP a second, calibrated rates.
@@ -51,10 +54,12 @@ def decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None], 
         InputError: none of the language models is to be had.
     """
     with torch.device(device):
-        return _decode_rows(llms, budget, log)
+        return _decode_rows(llms, budget, log, tower)
 
 
-def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None]) -> dict[str, Any]:
+def _decode_rows(
+    llms: Sequence[str], budget: float, log: Callable[[str], None], tower: str | None
+) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     overhead = {}
@@ -64,7 +69,7 @@ def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None])
         except InputError as reason:
             skipped[llm] = str(reason)
             continue
-        for case in cases(llm, tuple(REPRESENTATIONS)):
+        for case in cases(llm, tuple(REPRESENTATIONS), vision=tower):
             attention = base_model(case.model.llm).config._attn_implementation
             rates = calibrated(attention)
             overhead[attention] = {"seconds_a_call": rates.call, "seconds_a_byte": rates.byte}
