@@ -57,9 +57,7 @@ def decode_rows(
         return _decode_rows(llms, budget, log, tower)
 
 
-def _decode_rows(
-    llms: Sequence[str], budget: float, log: Callable[[str], None], tower: str | None
-) -> dict[str, Any]:
+def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None], tower: str | None) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
     overhead = {}
