@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
 
 from .benchmark.tokens import PARTS
 from .plots import QUIET, REPRESENTATIONS, TRUTH
 
 SHADES = {"values": 1.0, "signs": 0.55, "marks": 0.25}  # opacity of a bar's parts
 STEPS = {"vision": "#009E73", "prefill": "#56B4E9", "decode": "#D55E00", "head": "#000000"}
-CARDS = ("o", "s", "^", "D")
+MARKERS = ("o", "s", "^", "D", "v")
 WITHIN = (0.75, 1 / 0.75)  # of a prediction that counts as met
 
 
@@ -35,15 +36,15 @@ def token_bars(
     for place, (name, parts) in enumerate(counts.items()):
         left = 0.0
         for part in PARTS:
-            label = part if place == 0 else None
-            ax.barh(place, parts[part], left=left, color=colors[name], alpha=SHADES[part], edgecolor="white",
-                    label=label)  # fmt: skip
+            ax.barh(place, parts[part], left=left, color=colors[name], alpha=SHADES[part], edgecolor="white")
             left += parts[part]
-        ax.text(left + 0.02 * longest, place, f"{left:.4g}", va="center", fontsize=9)
         printed = (paper or {}).get(name)
         if printed is not None:
-            ax.plot(printed, place, marker="D", color="black", markersize=5, linestyle="none",
-                    label="the paper's count" if place == 0 else None)  # fmt: skip
+            ax.plot(printed, place, marker="D", color="black", markersize=5, linestyle="none")
+        ax.text(max(left, printed or 0) + 0.025 * longest, place, f"{left:.3g}", va="center", fontsize=9)
+    if paper:
+        diamond = Line2D([], [], marker="D", color="black", markersize=5, linestyle="none", label="the paper's count")
+        ax.legend(handles=[diamond], loc="lower right")
     ax.set(yticks=range(len(counts)), yticklabels=list(counts), xlabel="tokens", title=title, xlim=(0, 1.15 * longest))
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
@@ -64,9 +65,10 @@ def loss_by_size(
     for number, (name, iou) in enumerate(losses.items()):
         means = [max(1 - iou[group].mean(), 1e-6) for group in groups]
         style = ("-", "--", ":", "-.")[number % 4]
-        ax.plot([sides[g].mean() for g in groups], means, marker="o", linestyle=style, color=colors[name], label=name)
+        marker = MARKERS[number % len(MARKERS)]
+        ax.plot([sides[g].mean() for g in groups], means, marker + style, color=colors[name], label=name)
     ax.set(yscale="log", xlabel="side of the region, as a share of the picture's", ylabel="lost: 1 - IoU")
-    ax.legend(fontsize=8)
+    ax.legend(fontsize=8, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2))
     return ax
 
 
@@ -124,10 +126,17 @@ def full_scale(rows: Sequence[Mapping[str, Any]], llm: str, ax: Axes) -> Axes:
         place, number = places[r["kind"], r["representation"]], cards.index(r["gpu"])
         color = REPRESENTATIONS[r["representation"]]
         x = place + 0.16 * (number - (len(cards) - 1) / 2)
-        ax.plot(x, r["predicted"], marker=CARDS[number], color=color, markerfacecolor=color if r["cache"] else "white")
+        ax.plot(
+            x,
+            r["predicted"],
+            marker=MARKERS[number],
+            color=color,
+            zorder=2 + r["cache"],
+            markerfacecolor=color if r["cache"] else "white",
+        )
         ax.plot(place + 0.38, r["paper"], marker="*", color="black", markersize=9)
     for number, name in enumerate(cards):
-        ax.plot([], [], marker=CARDS[number], color=QUIET, linestyle="none", label=name)
+        ax.plot([], [], marker=MARKERS[number], color=QUIET, linestyle="none", label=name)
     ax.plot([], [], marker="o", color=QUIET, markerfacecolor="white", linestyle="none", label="no cache")
     ax.plot([], [], marker="*", color="black", linestyle="none", label="paper")
     ax.set_xticks(range(len(places)), [f"{kind},\n{name}" for kind, name in places], fontsize=8)

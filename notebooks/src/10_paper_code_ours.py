@@ -223,8 +223,9 @@ for ax, (name, (row, column)) in zip(axes, [(n, cell) for n in codes for cell in
 run.figure(fig, "position_codes", alt="Likeness of all cells' codes to one cell's, as meant and as released")
 
 # %% [markdown]
-# As meant, the bright spot sits where the mark is. As released, a cell of the left half is like its whole column: it
-# does not know its row. On the right half codes are nearly constant over channels.
+# As meant, likeness is highest at the mark and falls away from its row and its column. As released, a cell of the left
+# half is like its whole column: it does not know its row. On the right half a code is one number repeated over all
+# channels, of which the cosine sees the sign alone.
 #
 # ### Exercise 2: do the cells differ? (★☆☆, 10 minutes)
 #
@@ -296,34 +297,35 @@ for share in (0.25, 0.05, 0.01):
     print(f"a small object of {share:4.0%} is missed: loss {each:.2f} mask by mask, {pooled:.2f} pooled")
 
 # %% [markdown]
-# And whom does the loss listen to? At an undecided start, the small object's part of the whole gradient:
+# And how hard does the loss pull at the pixels that were missed? The gradient on the small object's own pixels, a mean
+# over them, while the large object is found:
 
 # %%
-def small_part(share, pooled):
-    """The share of the gradient that falls on the second mask, where every probability is one half."""
-    _, masks = pair(share)
-    logits = torch.zeros_like(masks, requires_grad=True)
+def pull(share, pooled):
+    """Mean gradient on a missed small object's own pixels, beside a large one that is found."""
+    logits, masks = pair(share)
+    logits = (logits / 2).requires_grad_()
     (slope,) = torch.autograd.grad(dice_loss(logits, masks, pooled=pooled), logits)
-    parts = slope.abs().sum((1, 2))
-    return (parts[1] / parts.sum()).item()
+    return slope[1][masks[1] > 0].abs().mean().item()
 
+
+shares = np.geomspace(0.002, 0.6, 20)
 
 # %% [markdown]
 # Over the small object's size:
 
 # %%
-shares = np.geomspace(0.002, 0.6, 20)
 fig, ax = plt.subplots(figsize=(6, 3))
 for name, pooled in (("mask by mask", False), ("pooled over the batch", True)):
-    ax.plot(shares, [small_part(share, pooled) for share in shares], label=name, marker=".")
-ax.set(xscale="log", ylim=(0, 1), xlabel="small object's share of the picture", ylabel="its part of the gradient")
+    ax.plot(shares, [pull(share, pooled) for share in shares], label=name, marker=".")
+ax.set(xscale="log", yscale="log", xlabel="small object's share of the picture", ylabel="pull on a missed pixel")
 ax.legend()
-run.figure(fig, "dice_pooled", alt="The small object's part of the gradient by its size, mask by mask and pooled")
+run.figure(fig, "dice_pooled", alt="The gradient on a missed pixel by the object's size, mask by mask and pooled")
 
 # %% [markdown]
-# Mask by mask, a smaller object is heard *more* (it has fewer pixels to say the same). Pooled, each pixel of the batch
-# weighs the same, whichever object it belongs to, so the two masks share the gradient evenly at every size, and what is
-# missing on the small one hardly changes the value.
+# Mask by mask, a missed pixel of a small object is pulled at the harder the smaller the object is, for it is a larger
+# part of its own mask. Pooled, it is one of thousands, and the pull is the same weak one at every size: the large
+# object sets the scale.
 #
 # ### Exercise 3: a test for DICE (★★☆, 10 minutes)
 #
@@ -353,7 +355,7 @@ def my_dice_test(loss):
     """True where `loss` of a batch is the mean over its masks' DICE losses."""
     ### BEGIN SOLUTION
     masks = torch.zeros(3, 16, 16)
-    masks[0, :14, :14], masks[1, :2, :2], masks[2, :8] = 1, 1, 1
+    masks[0, :14, :14], masks[1, :2, :2], masks[2, :4] = 1, 1, 1
     logits = torch.stack([12 * masks[0] - 6, torch.full((16, 16), -6.0), torch.zeros(16, 16)])
     alone = [float(loss(logits[i : i + 1], masks[i : i + 1])) for i in range(3)]
     spread = max(alone) - min(alone) > 0.5  # or the batch tells nothing
@@ -395,6 +397,7 @@ equal = torch.full((tower.num_layers,), 1 / tower.num_layers)
 sets = {"normalised (ours)": equal, "raw": lengths / lengths.sum(),
         "raw, last one excluded (released)": excluded * lengths / (excluded * lengths).sum()}  # fmt: skip
 ax = plots.show_layers(sets, title="shares of the fused map, with equal weights")
+ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
 run.figure(ax.figure, "fusion_shares", alt="Each layer's share of the fused map: normalised, raw, and as released")
 
 # %% [markdown]
@@ -418,8 +421,9 @@ for width, probability in blurred.items():
     print(f"outline unsure by {width} pixels: IoU {ious[0.5]:.3f} at 0.5, {ious[0.35]:.3f} at 0.35")
 
 # %% [markdown]
-# On a decoder that is calibrated, 0.35 makes every object too large. It helps one that is too timid, as DICE-trained
-# decoders can be; then it is a choice made by looking at scores, and should be made on other data than those reported.
+# A lower threshold makes objects larger. Where the outline is fairly sure that costs; where it is so unsure that the
+# whole object fades, it helps. Which of both a model is can only be found by looking at scores, and then the
+# threshold should be chosen on other data than those that are reported.
 #
 # **The mask encoder is never used.** A region in a question should be its box's code plus its mask's. The released code
 # computes the latter and drops it. A ring and a disc with the same box are then the same question:
@@ -492,7 +496,7 @@ print(f"\ndecided by some interval: {', '.join(decided) or 'none'}")
 # ## 7 · The paper against itself
 #
 # **Time and cards.** "We run experiments on 8 A40 GPUs with 80G memory for 70 hours", and "25% training time of
-# Shikra". Shikra's own cost is known, 960 GPU hours.
+# Shikra". Shikra's is put at 960 hours of an A100.
 
 # %%
 from pgpt_lib.estimate.plan import card
@@ -545,8 +549,8 @@ embed = {n: habits(row) for n, row in table6.items() if n.startswith("Embed")}
 fig, ax = plt.subplots(figsize=(6.5, 3.4))
 for color, label, rows in ((plots.QUIET, "Table 2", known), (plots.colour(0), "Table 6, Embed", embed)):
     ax.scatter(*zip(*rows.values(), strict=True), color=color, label=label)
-    for name, (x, y) in rows.items():
-        ax.annotate(name, (x, y), (4, 3), textcoords="offset points", fontsize=7, color=color)
+    for number, (name, (x, y)) in enumerate(rows.items()):
+        ax.annotate(name, (x, y), (5, (3, -8)[number % 2]), textcoords="offset points", fontsize=7, color=color)
 ax.set(xlabel="testA minus testB (RefCOCO)", ylabel="RefCOCO minus RefCOCO+ (val)", xlim=(0, None), ylim=(0, None))
 ax.legend(loc="lower right")
 run.figure(fig, "habits", alt="Two habits of published models, and the rows of Table 6 which do not have them")

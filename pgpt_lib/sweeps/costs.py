@@ -41,7 +41,7 @@ DIFFERENCES = {
     "projector_frozen": Difference("frozen projector", "a projection layer", "under LoRA it is frozen by mistake"),
     "threshold_0.35": Difference("mask threshold 0.35", "no threshold named", "0.35 in place of 0.5"),
     "state_at_vis": Difference(
-        "state at `<vis>`", "the state of `<vis>`", "the state that predicts it, and so do we; the switch does not"
+        "state at `<vis>`", "the state of `<vis>`", "the state that predicts it, as ours; the switch takes the next"
     ),
     "mask_encoder_unused": Difference(
         "mask encoder unused", "masks are encoded too", "the mask's code is computed and dropped"
