@@ -397,7 +397,7 @@ equal = torch.full((tower.num_layers,), 1 / tower.num_layers)
 sets = {"normalised (ours)": equal, "raw": lengths / lengths.sum(),
         "raw, last one excluded (released)": excluded * lengths / (excluded * lengths).sum()}  # fmt: skip
 ax = plots.show_layers(sets, title="shares of the fused map, with equal weights")
-ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=3)
+ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.28), ncols=3)
 run.figure(ax.figure, "fusion_shares", alt="Each layer's share of the fused map: normalised, raw, and as released")
 
 # %% [markdown]
@@ -481,7 +481,8 @@ run.figure(fig, "forest", alt="What each difference of the released code costs, 
 # %% [markdown]
 # A square in orange, wholly right of the line: the released choice costs something. A green diamond wholly left: it
 # scores higher than ours. Grey circles decide nothing at this size, whichever side they lie on. For teacher forcing a
-# negative number is what the shortcut adds to a score. In words:
+# negative number is what the shortcut adds to a score (captions are never asked that way, so its place there stays
+# empty). In words:
 
 # %%
 for name, d in DIFFERENCES.items():

@@ -7,6 +7,7 @@ pass, however they are written, and turn down each wrong one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -196,7 +197,7 @@ def _judge(
     """
     verdicts = {}
     for what, given in {**right, **wrong}.items():
-        found = guarded(lambda given=given: (call or solution)(given), what, forbidden)
+        found = guarded(partial(call or solution, given), what, forbidden)
         if found is None:
             raise CheckFailed(f"your test returned None for {what}: is the return statement missing?")
         if not isinstance(found, (bool, np.bool_)) and not (isinstance(found, Tensor) and found.dtype == torch.bool):

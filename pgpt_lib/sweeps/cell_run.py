@@ -70,8 +70,8 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
     profile = _scheduled(cell, cell.profile(), rate["lr"], folder)
     checkpoints = folder / "checkpoint"
     start = starting_point(folder, profile, cell.seed, resume=checkpoints.is_dir())
-    weights, alignment = aligned_weights(cell, profile, results) or (None, None)
-    model, stream = build_model(profile, cell.seed, aligned=weights), build_stream(profile, cell.seed)
+    aligned, alignment = aligned_weights(cell, profile, results) or (None, None)
+    model, stream = build_model(profile, cell.seed, aligned=aligned), build_stream(profile, cell.seed)
     scorer = Scorer(cell, model, profile)
     before = read_json(folder / "before.json")
     if before is None:
