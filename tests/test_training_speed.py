@@ -9,7 +9,7 @@ import pytest
 import torch
 from conftest import LEFT, RIGHT, TinyTower, dialogue, make_llm
 
-from pgpt_lib.benchmark import levers, loop
+from pgpt_lib.benchmark import levers, loop, training
 from pgpt_lib.benchmark.levers import (
     LEVERS,
     Settings,
@@ -254,10 +254,15 @@ def test_every_lever_has_a_row_and_computes_the_same(measured):
     assert "skipped: torch.compile" in _train_text(found)
 
 
-def test_a_choice_of_levers_measures_no_others(measured):
+def test_a_choice_of_levers_measures_no_others(measured, monkeypatch):
+    monkeypatch.setattr(training, "profile_step", lambda run: {"shares": {}})
+    monkeypatch.setattr(training, "products_row", lambda *_: {"share": 0.6})
     found = measured(only=("gather",))
     assert [row["lever"] for row in found["levers"]] == ["gather"] and not found["loops"]
-    assert found["targets"]["plain"] == {"wanted": 5.0, "reached": None, "met": None}
+    assert found["targets"] == {
+        "plain": {"wanted": 5.0, "reached": None, "met": None},
+        "products": {"wanted": 0.5, "reached": 0.6, "met": True},
+    }
 
 
 @pytest.mark.parametrize(

@@ -175,17 +175,25 @@ def _calibrated(attention: str, device: str) -> Rates:
 
 def _prefill(model: Any, length: int) -> Callable[[], Any]:
     embeds = torch.randn(1, length, model.config.hidden_size)
-    return lambda: model(inputs_embeds=embeds, use_cache=False)
+    return lambda: _run(model, embeds, length, None)
 
 
 def _step(model: Any, length: int) -> Callable[[], Any]:
     embeds = torch.randn(1, length + 1, model.config.hidden_size)
     past = DynamicCache(config=model.config)
     with torch.no_grad():
-        model(inputs_embeds=embeds[:, :-1], cache=past, use_cache=True)
+        _run(model, embeds[:, :-1], length, past)
 
     def run() -> None:
-        model(inputs_embeds=embeds[:, -1:], cache=past, use_cache=True)
+        _run(model, embeds[:, -1:], length + 1, past)
         past.crop(-1)
 
     return run
+
+
+def _run(model: Any, embeds: torch.Tensor, length: int, past: DynamicCache | None) -> Any:
+    """The last of `length` positions, called as `generation.run_decoder` calls it."""
+    mask, positions = torch.ones(1, length, dtype=torch.bool), torch.arange(length - embeds.shape[1], length)[None]
+    return model(
+        inputs_embeds=embeds, attention_mask=mask, position_ids=positions, cache=past, use_cache=past is not None
+    )
