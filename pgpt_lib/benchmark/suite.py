@@ -73,12 +73,12 @@ def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None])
                 log(f"{llm} {case.representation} {case.kind} cache={cached}: ratio {rows[-1]['ratio']:.2f}")
     if not rows:
         raise InputError("; ".join(skipped.values()))
-    rates = {
+    found = {
         "flop_a_second": {str(inner): flop_rate(ROWS[0], inner, 1) for inner in INNER},
         "bytes_a_second": {str(pieces): bandwidth(pieces) for pieces in (1, MOST_PIECES)},
         "calibrated": overhead,
     }
-    return {"rows": rows, "skipped": skipped, "machine": described() | rates}
+    return {"rows": rows, "skipped": skipped, "machine": described() | found}
 
 
 def described(device: torch.device | None = None) -> dict[str, Any]:
