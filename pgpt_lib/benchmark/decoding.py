@@ -206,7 +206,7 @@ def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, flo
     with torch.no_grad():
         at = sampled(case.tokens)
         runs = [case.step(i, cached) for i in at]
-        once = [timed(run, 1, 1)[0] for run in runs]  # warm from here on
+        once = [timed(run, 1, 0)[0] for run in runs]  # counting their work has warmed them up
         total = summed(at, once, case.tokens)
         if case.tokens == 1 or (REPEATS + 3) * total * 1.3 < budget:
             for _ in range(3):

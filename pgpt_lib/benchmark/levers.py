@@ -76,6 +76,7 @@ LEVERS = {
     "compile": Lever("torch.compile", "compiled"),
 }
 PLAIN = {"gathered": False, "packed": False, "bf16": False}  # one question a sample, full logits, fp32
+BARE = PLAIN | {"cached": False, "fused": False}  # the tower in every step as well, and a loop over the weights
 
 
 def default_settings(profile: Profile, model: PerceptionGPT) -> Settings:
@@ -122,7 +123,7 @@ def divided(
         length: tokens of a sample.
 
     Returns:
-        The micro-batches. Unpacked, none holds a picture twice.
+        The micro-batches. Unpacked, a picture is hardly ever twice in one.
     """
     size = -(-len(samples) // parts)
     chosen = list(samples)

@@ -21,21 +21,21 @@ from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from ..adapters import base_model, tune
 from ..config import LLM
-from .work import Work, count_work
+from .work import Product, Work, count_work
 
 SIZES = ((4, 64), (8, 64), (5, 384))  # layers and width of the models that calibrate
 LENGTHS = (64, 256)  # positions: of their prefills, and before their single steps
 REPEATS, WARM_UP = 12, 3
-ROWS = 128  # of the product that gives the FLOP rate
-INNER = (64, 128, 256, 512, 1024)  # its inner dimensions
+ROWS = (64, 256)  # of the products that give FLOP rates
+INNER = (64, 128, 256, 512, 1024)  # their inner dimensions
 PIECE = 1 << 20  # bytes of a matrix in the measurement of the bandwidth
 MOST_PIECES = 64  # more than a CPU's caches hold
 clock = time.perf_counter  # every time of this package is read from it
 
 
 def now() -> float:
-    """The clock in seconds, once the default device has done what was asked of it."""
-    if torch.get_default_device().type == "cuda":
+    """The clock in seconds, once a GPU that is in use has done what was asked of it."""
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
     return clock()
 
@@ -52,12 +52,12 @@ def timed(run: Callable[[], Any], repeats: int = REPEATS, warm_up: int = WARM_UP
     return seconds
 
 
-def flop_rate(inner: int, pieces: int) -> float:
-    """FLOP a second of products [ROWS, inner] x [inner, 3 inner] alone, on the default device.
+def flop_rate(rows: int, inner: int, pieces: int) -> float:
+    """FLOP a second of products [rows, inner] x [inner, 3 inner] alone, on the default device.
 
     The right-hand sides take turns and fill `pieces` times `PIECE` bytes: weights that fit no cache come from memory.
     """
-    return _flop_rate(inner, min(pieces, MOST_PIECES), str(torch.get_default_device()))
+    return _flop_rate(rows, inner, min(pieces, MOST_PIECES), str(torch.get_default_device()))
 
 
 def bandwidth(pieces: int) -> float:
@@ -66,15 +66,15 @@ def bandwidth(pieces: int) -> float:
 
 
 @cache
-def _flop_rate(inner: int, pieces: int, device: str) -> float:
-    left, size = torch.randn(ROWS, inner), 3 * inner**2
+def _flop_rate(rows: int, inner: int, pieces: int, device: str) -> float:
+    left, size = torch.randn(rows, inner), 3 * inner**2
     weights = [torch.randn(3 * inner, inner) for _ in range(max(1, pieces * PIECE // (4 * size)))]
 
     def multiply() -> None:
         for weight in weights:
             torch.nn.functional.linear(left, weight)
 
-    return 2 * ROWS * size * len(weights) / statistics.median(timed(multiply, 10, 1))
+    return 2 * rows * size * len(weights) / statistics.median(timed(multiply, 10, 1))
 
 
 @cache
@@ -111,21 +111,30 @@ class Rates:
 
 
 def product_seconds(
-    work: Work, rate: Callable[[int, int], float] = flop_rate, read: Callable[[int], float] = bandwidth
+    work: Work, rate: Callable[[int, int, int], float] = flop_rate, read: Callable[[int], float] = bandwidth
 ) -> float:
     """Seconds of the matrix products: each as long as its FLOP or its bytes take, whichever is more.
 
     Args:
         work: counted.
-        rate: FLOP a second by inner dimension and the number of pieces that are read in one run.
+        rate: FLOP a second by rows, inner dimension and the number of pieces that are read in one run.
         read: bytes a second by that number.
     """
     if not work.products:
         return 0.0
     pieces = 1 << max(0, round(np.log2(max(1, work.product_bytes / PIECE))))  # what fits a cache is read faster
     speed = read(pieces)
-    nearest = {inner: min(INNER, key=lambda known: abs(np.log(known / max(inner, 1)))) for _, _, inner in work.products}
-    return sum(max(flop / rate(nearest[inner], pieces), moved / speed) for flop, moved, inner in work.products)
+
+    def seconds(product: Product) -> float:
+        known = rate(_nearest(product.rows, ROWS), _nearest(product.inner, INNER), pieces)
+        return max(product.flop / known, product.moved / speed)
+
+    return sum(map(seconds, work.products))
+
+
+def _nearest(size: int, known: Sequence[int]) -> int:
+    """The one of the known sizes whose ratio to `size` is nearest to 1."""
+    return min(known, key=lambda other: abs(np.log(other / max(size, 1))))
 
 
 def fit(observed: Sequence[tuple[Work, float]]) -> Rates:
@@ -166,17 +175,25 @@ def _calibrated(attention: str, device: str) -> Rates:
 
 def _prefill(model: Any, length: int) -> Callable[[], Any]:
     embeds = torch.randn(1, length, model.config.hidden_size)
-    return lambda: model(inputs_embeds=embeds, use_cache=False)
+    return lambda: _run(model, embeds, length, None)
 
 
 def _step(model: Any, length: int) -> Callable[[], Any]:
     embeds = torch.randn(1, length + 1, model.config.hidden_size)
     past = DynamicCache(config=model.config)
     with torch.no_grad():
-        model(inputs_embeds=embeds[:, :-1], cache=past, use_cache=True)
+        _run(model, embeds[:, :-1], length, past)
 
     def run() -> None:
-        model(inputs_embeds=embeds[:, -1:], cache=past, use_cache=True)
+        _run(model, embeds[:, -1:], length + 1, past)
         past.crop(-1)
 
     return run
+
+
+def _run(model: Any, embeds: torch.Tensor, length: int, past: DynamicCache | None) -> Any:
+    """The last of `length` positions, called as `generation.run_decoder` calls it."""
+    mask, positions = torch.ones(1, length, dtype=torch.bool), torch.arange(length - embeds.shape[1], length)[None]
+    return model(
+        inputs_embeds=embeds, attention_mask=mask, position_ids=positions, cache=past, use_cache=past is not None
+    )

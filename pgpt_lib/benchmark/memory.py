@@ -17,7 +17,7 @@ PROCESS = Path("/proc/self")
 def peak_bytes(run: Callable[[], Any]) -> int | None:
     """What this process held at most while `run` ran, beyond what it held before; None where that cannot be told."""
     gc.collect()
-    if torch.get_default_device().type == "cuda":
+    if torch.cuda.is_initialized():
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         run()

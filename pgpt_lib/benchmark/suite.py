@@ -17,7 +17,7 @@ from ..backbones import BACKBONES, resolve
 from ..errors import InputError
 from ..representations import REPRESENTATIONS
 from .decoding import cases, row
-from .machine import INNER, MOST_PIECES, bandwidth, calibrated, flop_rate
+from .machine import INNER, MOST_PIECES, ROWS, bandwidth, calibrated, flop_rate
 
 
 def llm_name(given: str) -> str:
@@ -76,17 +76,17 @@ def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None],
                 log(f"{llm} {case.representation} {case.kind} cache={cached}: ratio {rows[-1]['ratio']:.2f}")
     if not rows:
         raise InputError("; ".join(skipped.values()))
-    rates = {
-        "flop_a_second": {str(inner): flop_rate(inner, 1) for inner in INNER},
+    found = {
+        "flop_a_second": {str(inner): flop_rate(ROWS[0], inner, 1) for inner in INNER},
         "bytes_a_second": {str(pieces): bandwidth(pieces) for pieces in (1, MOST_PIECES)},
         "calibrated": overhead,
     }
-    return {"rows": rows, "skipped": skipped, "machine": described() | rates}
+    return {"rows": rows, "skipped": skipped, "machine": described() | found}
 
 
-def described() -> dict[str, Any]:
-    """The machine as far as times depend on it."""
-    device = torch.get_default_device()
+def described(device: torch.device | None = None) -> dict[str, Any]:
+    """The machine as far as times depend on it; by default with torch's default device."""
+    device = device or torch.get_default_device()
     cuda = device.type == "cuda"
     return {
         "processor": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),

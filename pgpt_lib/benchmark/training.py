@@ -12,114 +12,21 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
-import torch
-from accelerate import Accelerator
 
-from ..batch import Batch
 from ..config import Profile
-from ..data.sample import Sample, Stream
+from ..data.sample import Stream
 from ..errors import InputError, RunError
-from ..model import PerceptionGPT, build_model
-from ..optimisation import StepFigures, optimiser_step, set_learning_rate, step_seed
-from ..processes import best_device
-from ..training import batch_maker
-from .levers import (
-    LEVERS,
-    PLAIN,
-    Lever,
-    Settings,
-    apply_to_model,
-    default_settings,
-    divided,
-    exchanges,
-    in_effect,
-    make_optimizer,
-    with_settings,
-)
-from .machine import now
+from ..model import build_model
+from .levers import BARE, LEVERS, PLAIN, Lever, Settings, default_settings, exchanges
+from .loop import Build, Few, Loop, take_turns
 from .memory import peak_bytes
 from .operations import profile_step
 from .products import ProductCounter, seconds_alone, total_flop
 from .suite import described
 
-WARM_UP = 2
-DISTINCT = 2  # different steps, in turn
 SAME = 0.02  # relative difference of two losses that count as the same
 TARGETS = {"plain": 5.0, "products": 0.5}  # times the plain loop's throughput; share of the products' rate alone
-Build = Callable[[Profile], PerceptionGPT]
-
-
-class Few:
-    """The first few steps of a stream, over and over, so that only their pictures are encoded."""
-
-    def __init__(self, stream: Stream, size: int) -> None:
-        self.stream, self.images = stream, stream.images
-        self._keys = list(dict.fromkeys(s.image_id for k in range(DISTINCT) for s in stream.batch(k, size)))
-
-    def image_ids(self) -> list[str]:
-        """Every picture of these steps."""
-        return [key for key in self._keys if key]
-
-    def batch(self, step: int, size: int) -> list[Sample]:
-        """The dialogues of a step, made anew."""
-        return self.stream.batch(step % DISTINCT, size)
-
-
-class Loop:
-    """A model in training with some settings."""
-
-    def __init__(self, profile: Profile, settings: Settings, stream: Stream, build: Build) -> None:
-        self.settings, self.stream = settings, stream
-        self.profile = with_settings(profile, settings)
-        self.model = build(self.profile)
-        apply_to_model(self.model, settings)
-        optimizer = make_optimizer(self.model.trainable_parameters(), self.profile.training, settings)
-        set_learning_rate(optimizer, 0.0)
-        self.accelerator = Accelerator(mixed_precision="no", cpu=best_device().type == "cpu")
-        self.wrapped, self.stepper = self.accelerator.prepare(self.model, optimizer)
-        self.wrapped.train()
-        self.make = batch_maker(self.model, stream, progress=False)
-        self._lengths: dict[str, int] = {}
-
-    def length(self, sample: Sample) -> int:
-        """Tokens of a sample."""
-        if sample.sample_id not in self._lengths:
-            self._lengths[sample.sample_id] = len(self.model.chat.encode(sample).input_ids)
-        return self._lengths[sample.sample_id]
-
-    def prepare(self, step: int) -> list[Batch]:
-        """The micro-batches of a step."""
-        training = self.profile.training
-        samples = self.stream.batch(step, training.batch_size)
-        parts = divided(samples, self.settings, training.accumulation, self.length)
-        draw = torch.Generator().manual_seed(step_seed(0, step % DISTINCT, "batch"))
-        return [self.make(part, draw) for part in parts]
-
-    def learn(self, batches: Sequence[Batch]) -> StepFigures:
-        """One step of the optimiser, at rate 0."""
-        torch.manual_seed(0)
-        with in_effect(self.settings):
-            return optimiser_step(self.accelerator, self.wrapped, self.stepper, batches, self.profile)
-
-    def timed_step(self, step: int) -> dict[str, float]:
-        """Seconds of collating and of learning, and the loss."""
-        start = now()
-        batches = self.prepare(step)
-        ready = now()
-        figures = self.learn(batches)
-        return {"collate": ready - start, "learn": now() - ready, "loss": figures.loss, "grad_norm": figures.grad_norm}
-
-
-def take_turns(loops: Sequence[Loop], steps: int) -> list[list[dict[str, float]]]:
-    """The timed steps of each loop, one of each in turn, after some that do not count; who begins alternates."""
-    found: list[list[dict[str, float]]] = [[] for _ in loops]
-    for number in range(WARM_UP + steps):
-        order = list(enumerate(loops))
-        for index, loop in order if number % 2 else order[::-1]:
-            figures = loop.timed_step(number)
-            if number >= WARM_UP:
-                found[index].append(figures)
-    return found
+LOOPS = {"plain": PLAIN, "bare": BARE}  # that the default is held against
 
 
 def quartiles(values: Sequence[float]) -> list[float]:
@@ -155,7 +62,9 @@ def compare(base: Loop, other: Loop, steps: int, samples: int) -> dict[str, Any]
     }
 
 
-def lever_row(name: str, lever: Lever, base: Loop, other: Callable[[Settings], Loop], steps: int, samples: int) -> dict:
+def lever_row(
+    name: str, lever: Lever, base: Loop, other: Callable[[Settings], Loop], steps: int, samples: int
+) -> dict[str, Any]:
     """A lever's row: `on` and `off`, `ratio` of their samples a second, and which of them is the default."""
     on, off = lever.sides(base.settings)
     default = "on" if base.settings == on else "off"
@@ -210,20 +119,20 @@ def train_rows(
     Args:
         profile: whose training is measured.
         steps: that are timed, of each loop in each comparison.
-        only: names of `LEVERS`, or "plain"; all when empty. The default's products and profile are always measured.
+        only: names of `LEVERS` and `LOOPS`; all when empty. The default's products and profile are always measured.
         log: gets a line a comparison.
         seed: of data and weights.
         stream: in place of the profile's data.
         build: makes the model, in place of `build_model`.
 
     Returns:
-        `levers`, rows; `plain`, the default against the plain loop; `default`, `products` and `profile` of a step;
-        `targets`; `machine`.
+        `levers`, rows with `on`, `off` and their `ratio`; `loops`, the default against loops without several of them;
+        `default`, `products` and `operations` of a step; `targets`; `machine`.
 
     Raises:
         InputError: an unknown name in `only`, or fewer than 1 step.
     """
-    known = [*LEVERS, "plain"]
+    known = [*LEVERS, *LOOPS]
     if unknown := [name for name in only if name not in known]:
         raise InputError(f"unknown lever {unknown[0]!r}; there are {', '.join(known)}")
     if steps < 1:
@@ -232,15 +141,10 @@ def train_rows(
         from ..data.streams import build_stream
 
         stream = build_stream(profile, seed)
-    with torch.device("cpu"):  # batches are made there; `Accelerator` moves them
-        few = Few(stream, profile.training.batch_size)
-        make = build or (lambda wanted: build_model(wanted, seed))
-        settings = default_settings(profile, make(profile))
-
-        def loop(wanted: Settings) -> Loop:
-            return Loop(profile, wanted, few, make)
-
-        return _train_rows(loop, settings, steps, only or known, log)
+    few = Few(stream, profile.training.batch_size)
+    make = build or (lambda wanted: build_model(wanted, seed))
+    settings = default_settings(profile, make(profile))
+    return _train_rows(lambda wanted: Loop(profile, wanted, few, make), settings, steps, only or known, log)
 
 
 def _train_rows(
@@ -249,37 +153,37 @@ def _train_rows(
     base = loop(settings)
     samples = exchanges(base.stream.batch(0, base.profile.training.batch_size))
     default = summary(base, take_turns([base], steps)[0], samples)
-    made = products_row(base, default["seconds_a_step"][0], default["collating"][0], samples)
-    log(f"default: {default['samples_a_second'][0]:.1f} samples a second, {made['share']:.0%} of its products alone")
-    shares = profile_step(lambda: base.learn(base.prepare(0)))
+    products = products_row(base, default["seconds_a_step"][0], default["collating"][0], samples)
+    share = products["share"]
+    log(f"default: {default['samples_a_second'][0]:.1f} samples a second, {share:.0%} of what its products reach alone")
+    operations = profile_step(lambda: base.learn(base.prepare(0)))
     rows = []
     for name, lever in LEVERS.items():
         if name in only:
             rows.append(lever_row(name, lever, base, loop, steps, samples))
             skipped = rows[-1]["skipped"]
             log(f"{name}: {skipped or 'on is {:.2f} times as fast as off'.format(rows[-1]['ratio'][0])}")
-    plain = None
-    if "plain" in only:
-        plain = compare(base, loop(replace(settings, **PLAIN)), steps, samples)  # type: ignore[arg-type]
-        plain = {"default": plain.pop("base"), "plain": plain.pop("other"), **plain}
-        log(f"plain: the default is {plain['ratio'][0]:.2f} times as fast")
-    reached = {"plain": plain["ratio"][0] if plain else None, "products": made["share"]}
+    loops = {}
+    for name, changes in LOOPS.items():
+        if name in only:
+            made_plain = compare(base, loop(replace(settings, **changes)), steps, samples)  # type: ignore[arg-type]
+            loops[name] = {"default": made_plain.pop("base"), name: made_plain.pop("other"), **made_plain}
+            log(f"{name} loop: the default is {made_plain['ratio'][0]:.2f} times as fast")
+    reached = {"plain": loops["plain"]["ratio"][0] if "plain" in loops else None, "products": products["share"]}
     return {
         "profile": base.profile.name,
         "settings": asdict(settings),
         "samples_a_step": samples,
         "default": default,
-        "products": made,
-        "operations": shares,
+        "products": products,
+        "operations": operations,
         "levers": rows,
-        "plain": plain,
-        "targets": {
-            name: {
-                "wanted": wanted,
-                "reached": reached[name],
-                "met": None if (r := reached[name]) is None else r >= wanted,
-            }
-            for name, wanted in TARGETS.items()
-        },
-        "machine": described(),
+        "loops": loops,
+        "targets": {name: target(reached[name], wanted) for name, wanted in TARGETS.items()},
+        "machine": described(base.accelerator.device),
     }
+
+
+def target(reached: float | None, wanted: float) -> dict[str, Any]:
+    """A target beside what was reached; `met` is None where that was not measured."""
+    return {"wanted": wanted, "reached": reached, "met": None if reached is None else reached >= wanted}

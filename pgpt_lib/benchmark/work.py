@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,29 +15,38 @@ from torch.utils.flop_counter import flop_registry
 CPU_ATTENTION = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 
 
+class Product(NamedTuple):
+    """A matrix product or attention: [rows, inner] times [inner, anything], maybe many of them."""
+
+    flop: int
+    moved: int  # bytes of operands and result
+    rows: int
+    inner: int
+
+
 @dataclass
 class Work:
     """Counts of one run.
 
     Attributes:
         calls: operations, views included; each costs Python and dispatch whatever its size.
-        products: (FLOP, bytes of operands and result, inner dimension) of every matrix product and attention.
+        products: every matrix product and attention.
         other_bytes: read and written by everything else, views left out.
     """
 
     calls: int = 0
-    products: list[tuple[int, int, int]] = field(default_factory=list)
+    products: list[Product] = field(default_factory=list)
     other_bytes: int = 0
 
     @property
     def flop(self) -> int:
         """Of the matrix products."""
-        return sum(flop for flop, _, _ in self.products)
+        return sum(product.flop for product in self.products)
 
     @property
     def product_bytes(self) -> int:
         """What the matrix products read and write."""
-        return sum(moved for _, moved, _ in self.products)
+        return sum(product.moved for product in self.products)
 
 
 def count_work(run: Callable[[], Any]) -> Work:
@@ -69,8 +78,12 @@ class _Counter(TorchDispatchMode):
             return out
         operands = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.dim() > 1]
         weight = operands[-1]  # [inner, n] of a product, [out, in, h, w] of a convolution
-        inner = weight[0].numel() if packet is torch.ops.aten.convolution else weight.shape[-2]
-        self.work.products.append((flop, _bytes((args, kwargs)) + _bytes(out), inner))
+        result = next(leaf for leaf in tree_leaves(out) if isinstance(leaf, Tensor))
+        if packet is torch.ops.aten.convolution:
+            rows, inner = result.numel() // result.shape[1], weight[0].numel()
+        else:
+            rows, inner = result.shape[-2], weight.shape[-2]
+        self.work.products.append(Product(flop, _bytes((args, kwargs)) + _bytes(out), rows, inner))
         return out
 
 
