@@ -327,6 +327,11 @@ def test_means_and_differences_over_seeds():
     seeds = 4.302652729911275 * 0.1 / 3**0.5  # Student's t with two degrees of freedom
     assert found == pytest.approx([0.6, 0.6 - (seeds**2 + 0.03**2) ** 0.5, 0.6 + (seeds**2 + 0.03**2) ** 0.5])
     assert results.difference(a, b, path) == pytest.approx([0.1, 0.05, 0.15])  # the same for each seed: scenes alone
+    wider = [finished("losses", acc, 0.02, terms="bce", seed=s) for s, acc in enumerate((0.4, 0.3))]
+    _, low, high = results.difference(a[:2], wider, path)  # 0.1 and 0.3: t of one degree of freedom times 0.1
+    assert (high - low) / 2 == pytest.approx(((12.7062 * 0.1) ** 2 + 0.03**2 + 0.02**2) ** 0.5)
+    assert results.contrast([(1, a), (-1, b), (-1, a), (1, b)], path)[0] == pytest.approx(0)
+    assert results.contrast([(1, a), (-1, b), (-1, b[:0])], path) is None
     assert results.difference(a, b[:0], path) is None and results.mean([], path) is None
     assert results.metric(a[0], f"{MAIN}.questions.all.accuracy") == [0.7, 0.6, 0.8]
     assert results.metric(a[0], f"{MAIN}.nothing.here") is None
