@@ -28,7 +28,8 @@ STRATEGIES = {  # of layer fusion; none of the representations' colours
     "mean": "#8A8F94",
     "learned_raw": "#000000",
 }
-HATCHES = ("", "///", "...", "xx", "\\\\\\")
+ONE_SET = {"learned, one set": "#7FC9B4"}  # for language model and mask decoder alike
+HATCHES = ("", "///", "...", "xx", "\\\\\\", "--")
 MARKERS = {"embedding": "o", "numerical": "s", "vocabulary": "^"}
 SETS = ("#009E73", "#56B4E9", "#8A8F94", "#000000")  # of fusion weights
 PROBES = {"colour": "#000000", "shape": "#D55E00"}
@@ -66,6 +67,7 @@ def scores(
     colors: Mapping[str, str] = REPRESENTATIONS,
     ylabel: str = "Acc@0.5",
     title: str = "",
+    legend: bool = True,
 ) -> Axes:
     """Bars with intervals, series side by side in each group, the number of seeds at the foot of each.
 
@@ -73,6 +75,7 @@ def scores(
         groups: a group's name (on the axis) to its series' values; None is drawn as a dash.
         note: what a dash means, written below where there is one.
         colors: a series' name to its colour, in the order of drawing.
+        legend: off where several panels share one.
     """
     width, named = 0.8 / len(colors), set[str]()
     top = max((v.high for row in groups.values() for v in row.values() if v), default=1.0)
@@ -101,7 +104,7 @@ def scores(
     ax.grid(axis="x", visible=False)
     empty = any(found is None for values in groups.values() for found in values.values())
     _note(ax, note if empty else "", "at a bar's foot: seeds" if named else "")
-    if named:
+    if named and legend:
         ax.legend(fontsize=8, ncols=len(named), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     return ax
 
@@ -204,16 +207,21 @@ def failure_bars(shares: Mapping[str, Mapping[str, float]], ax: Axes, note: str 
     return ax
 
 
-def weight_map(track: Sequence[Mapping[str, Any]], ax: Axes, which: str = "llm", title: str = "") -> Axes:
+def weight_map(
+    track: Sequence[Mapping[str, Any]], ax: Axes, which: str = "llm", title: str = "", top: float | None = None
+) -> Axes:
     """Fusion weights by layer (upwards) over the steps of a training, as a heat map.
 
     Args:
         track: points of `step` and weights by name, as a sweep's cell keeps them.
         which: `llm` or `mask`.
+        top: the weight that is brightest, for panels that are compared.
     """
     weights = np.array([point[which] for point in track]).T
     steps = [point["step"] for point in track]
-    picture = ax.imshow(weights, aspect="auto", origin="lower", vmin=0, cmap="cividis", interpolation="nearest")
+    picture = ax.imshow(
+        weights, aspect="auto", origin="lower", vmin=0, vmax=top, cmap="cividis", interpolation="nearest"
+    )
     shown = sorted({0, len(steps) // 2, len(steps) - 1})
     ax.set(xticks=shown, xticklabels=[steps[i] for i in shown], xlabel="step", ylabel="layer", title=title)
     ax.set_yticks(range(len(weights)), [str(i + 1) for i in range(len(weights))], fontsize=7)
@@ -250,12 +258,13 @@ def weights_beside_probe(
             label=name,
         )
     above.axhline(1 / len(layers), color=QUIET, linewidth=1, linestyle="--")
-    above.set(ylabel="weight", title="learned weights (whiskers: the farthest seed; dashed: a plain mean)")
-    above.legend(fontsize=8)
+    above.set(ylabel="weight", title="learned weights")
+    above.set_xlabel("whiskers: the farthest seed; dashed: a plain mean", fontsize=8, color="#555555")
+    above.legend(fontsize=8, ncols=len(sets), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     for number, (name, accuracy) in enumerate(probes.items()):
         below.plot(layers, accuracy, marker="os^D"[number % 4], color=PROBES.get(name), label=name)
     below.set(
         xlabel="layer of the vision tower", ylabel="accuracy", ylim=(0, 1.02), xticks=layers, title="linear probe"
     )
-    below.legend(fontsize=8)
+    below.legend(fontsize=8, ncols=len(probes), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     return fig

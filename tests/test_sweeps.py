@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import toy_sweep
 
 from pgpt_lib import project
 from pgpt_lib.commands.sweep import choose, one_cell
@@ -154,6 +155,20 @@ def test_a_cell_is_trained_and_scored(one):
     folder = engine.sweep_folder(out, "losses")
     assert not worker.work_folder(folder, result["id"]).exists()  # no checkpoint is left
     assert read_json(results.result_file(folder, result["id"]))["metrics"] == worker.read_back(result["metrics"])
+
+
+def test_the_toy_sweep_of_other_tests_has_the_form_of_a_cell(one):
+    """What those tests read is what a sweep writes, key by key."""
+    real, toy = worker.read_back(one[1]), toy_sweep.result(cell_of("losses", **L1))
+
+    def keys(found, depth=3):
+        return {k: keys(v, depth - 1) for k, v in found.items()} if isinstance(found, dict) and depth else None
+
+    assert keys(toy, 1) == keys(real, 1)
+    for part in ("cell", "parameters", "before", "metrics"):
+        assert keys(toy[part]) == keys(real[part]), part
+    for part in ("curve", "log", "weights"):
+        assert keys(toy[part][0], 1) == keys(real[part][0], 1), part
 
 
 def test_a_finished_cell_is_not_run_again(one, monkeypatch):

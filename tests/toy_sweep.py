@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pgpt_lib.config import Profile
 from pgpt_lib.data.refshapes.world import SPLITS
 from pgpt_lib.evaluation.series import MAIN
 from pgpt_lib.files import write_json
@@ -51,10 +52,12 @@ def result(cell: Cell) -> dict[str, Any]:
     steps = max(2, round(run.minutes * 60 * speed / each) if run.minutes else profile.training.steps)
     seconds = steps * each / speed
     rate = {"lr": run.lr, "lr_from": "given"} if isinstance(run.lr, float) else {"lr": 0.001, "lr_from": "tuning"}
-    metrics = {MAIN: scores(cell, acc)}
+    masks = "mask" in profile.signals
+    metrics = {MAIN: scores(cell, acc, masks)}
     if run.splits == "all":
         names = [f"refshapes-{dataset}/{split}" for dataset, splits in SPLITS.items() for split in splits[1:]]
-        metrics |= {name: scores(cell, acc + rng.gauss(-0.03, 0.02), main=False) for name in names if name != MAIN}
+        others = [name for name in names if name != MAIN]
+        metrics |= {name: scores(cell, acc + rng.gauss(-0.03, 0.02), masks, main=False) for name in others}
     return {
         "version": 1, "plan": cell.plan, "id": cell.id, "cell": dict(factors), "status": "done",
         "profile": cell.profile_name, "asked": read_back(cell.asked()), "steps": steps, "expressions": steps * each,
@@ -65,7 +68,7 @@ def result(cell: Cell) -> dict[str, Any]:
         "metrics": metrics,
         "curve": [point(share, steps, seconds, each, acc) for share in run.curve],
         "log": [{"step": steps, "loss": 1.0, "losses": {"language": 0.4, "l1": 0.1}, "seconds": seconds}],
-        "weights": weights(cell, steps, rng),
+        "weights": weights(profile, steps, rng),
         "seconds": seconds, "wall_seconds": seconds + 30, "threads": 1, "commit": "0" * 40,
         "versions": {}, "machine": {},
     }  # fmt: skip
@@ -87,9 +90,9 @@ def score(cell: Cell) -> float:
     return acc * (0.5 if run.times < 1 else 1) * (1 - (0.35 if weak else 0.12) * (1 - run.fraction))
 
 
-def scores(cell: Cell, acc: float, main: bool = True) -> dict[str, Any]:
+def scores(cell: Cell, acc: float, masks: bool, main: bool = True) -> dict[str, Any]:
     """The metrics of one split."""
-    n, masks = 900 if main else 450, "mask" in cell.profile().signals
+    n = 900 if main else 450
     share = FORMAT[cell.factors.get("representation", "embedding")]
     missed = round(n * (1 - acc))
     wrong = round(missed * (1 - share) * 0.45)
@@ -125,9 +128,8 @@ def point(share: float, steps: int, seconds: float, each: int, acc: float) -> di
     return {**when, "acc@0.5": at, "miou_box": at, **none, "emission_rate": around(1.0, 0.0), "paused": 0.5}
 
 
-def weights(cell: Cell, steps: int, rng: random.Random) -> list[dict[str, Any]]:
+def weights(profile: Profile, steps: int, rng: random.Random) -> list[dict[str, Any]]:
     """Fusion weights that wander from even ones to the middle layers."""
-    profile = cell.profile()
     if profile.fusion.strategy != "learned":
         return []
     layers = {"nano-vit": 4}.get(profile.vision.name, 12)

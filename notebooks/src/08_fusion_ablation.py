@@ -192,20 +192,19 @@ for title, metric in TASKS.items():
 
 # %%
 strategies = list(sweep_plots.STRATEGIES)
-fig, axes = plt.subplots(2, 2, figsize=(9.5, 6))
+fig, axes = plt.subplots(2, 2, figsize=(9, 6))
+colors = {**sweep_plots.STRATEGIES, **sweep_plots.ONE_SET}
 for ax, (title, metric) in zip(axes.flat, TASKS.items(), strict=True):
-    aligned = {s: sweep.mean(metric, strategy=s) for s in strategies}
-    one_set = {"learned": sweep.mean(metric, strategy="learned", weights="shared")}
-    groups = {"two sets of weights": aligned, "one set, shared": one_set}
-    sweep_plots.scores(groups, ax, sweep.note, sweep_plots.STRATEGIES, title.split(", ")[1], title.split(", ")[0])
-    ax.get_legend() and ax.get_legend().remove()
-fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(strategies))
+    row = {s: sweep.mean(metric, strategy=s) for s in strategies}
+    row["learned, one set"] = sweep.mean(metric, strategy="learned", weights="shared")
+    sweep_plots.scores({"": row}, ax, sweep.note, colors, title.split(", ")[1], title.split(", ")[0], legend=False)
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(colors))
 run.figure(fig, "figure5_left", alt="Scores of five fusion strategies on four tasks, with intervals over seeds")
 
 # %% [markdown]
-# A dash marks a cell that is not there; on the right only `learned` has something to share. What to look for: is the
-# order of the strategies the same in all four tasks? The paper says that captions live on upper layers and outlines on
-# lower ones, so that `last` should lose least on captions.
+# The rightmost bar is learned fusion with one set of weights, shared by language model and mask decoder. What to look
+# for: is the order of the strategies the same in all four tasks? The paper says that captions live on upper layers and
+# outlines on lower ones, so that `last` should lose least on captions.
 #
 # Intervals of single bars may overlap although one strategy wins with every seed. Differences have to be taken first.
 #
@@ -295,8 +294,8 @@ for ax, (title, metric) in zip(axes, list(TASKS.items())[:2], strict=True):
     groups = {
         label: {s: sweep.mean(metric, strategy=s, start=how) for s in strategies} for how, label in starts.items()
     }
-    sweep_plots.scores(groups, ax, sweep.note, sweep_plots.STRATEGIES, title.split(", ")[1], title.split(", ")[0])
-    ax.get_legend() and ax.get_legend().remove()
+    what, unit = title.split(", ")
+    sweep_plots.scores(groups, ax, sweep.note, sweep_plots.STRATEGIES, unit, what, legend=False)
 fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(strategies))
 run.figure(fig, "swap", alt="Scores of the strategies when each is aligned anew, and when it is only swapped in")
 
@@ -326,10 +325,11 @@ frames.frame(swap, signed=True)
 # %%
 learned = [cell for cell in sweep.cells(strategy="learned") if cell.get("weights")]
 cells = {f"seed {c['cell']['seed']}": c for c in learned} or {f"short, seed {live_seed}": live}
+top = max(max(point[which]) for c in cells.values() for point in c["weights"] for which in ("llm", "mask"))
 fig, axes = plt.subplots(2, len(cells), figsize=(3.4 * len(cells) + 1.2, 5), squeeze=False)
 for column, (name, cell) in zip(axes.T, cells.items(), strict=True):
-    sweep_plots.weight_map(cell["weights"], column[0], "llm", f"language model, {name}")
-    sweep_plots.weight_map(cell["weights"], column[1], "mask", f"mask decoder, {name}")
+    sweep_plots.weight_map(cell["weights"], column[0], "llm", f"language model, {name}", top)
+    sweep_plots.weight_map(cell["weights"], column[1], "mask", f"mask decoder, {name}", top)
 run.figure(fig, "weights_over_training", alt="Fusion weights by layer over the steps of training, for each seed")
 
 # %% [markdown]
@@ -374,10 +374,15 @@ run.figure(sweep_plots.weights_beside_probe(sets, accuracy), "figure5_right", al
 
 # %%
 def correlation(weights, values):
-    """Pearson's correlation of two lists over layers."""
-    return torch.corrcoef(torch.tensor([weights, values], dtype=torch.float64))[0, 1].item()
+    """Pearson's correlation of two lists over layers; 0 where one is even, so that there is nothing to follow."""
+    both = torch.tensor([weights, values], dtype=torch.float64)
+    return 0.0 if (both.std(dim=1) < 1e-9).any() else torch.corrcoef(both)[0, 1].item()
 
 
+# %% [markdown]
+# For the two learned sets, and for the bundled backbone's:
+
+# %%
 layers = model.fusion.num_layers
 bound = (t := stats.t.ppf(0.95, layers - 2)) / (layers - 2 + t * t) ** 0.5
 print(f"over {layers} layers chance exceeds {bound:.2f} once in twenty")
@@ -469,18 +474,14 @@ print(f"{found['verdict']}\n  claimed: {found['text']}\n  found: {found['why']}"
 # **Read next:** Peters et al., *Deep contextualized word representations*, NAACL 2018 (a learned weighted sum of
 # layers, for words); Lin et al., *Feature Pyramid Networks for Object Detection*, CVPR 2017; Alain and Bengio,
 # *Understanding intermediate layers using linear classifier probes*, ICLR 2017 workshop; Oquab et al., *DINOv2*, TMLR
-# 2024.
-# Notebook 09 measures the cost of each representation in time.
+# 2024. Notebook 09 measures the cost of each representation in time.
 
 # %%
-run.finish(
-    metrics={
-        "cells": {"done": len(sweep.results), "missing": len(sweep.missing)},
-        "short_live": {title: live["metrics"][MAIN].get(metric) for title, metric in list(TASKS.items())[:2]},
-        "weights_follow_probe": follows,
-        "gaps": {f"{task}, {row}": v[:3] for row, cells in gaps.items() for task, v in cells.items() if v},
-        "naive_swap": {f"{s}, {how}": v[:3] for s, row in swap.items() for how, v in row.items() if v},
-        "dragged_miou_box": dragged,
-        "probe": {word: max(values) for word, values in accuracy.items()},
-    }
-)
+measured = {
+    "cells": {"done": len(sweep.results), "missing": len(sweep.missing)},
+    "short_live": {title: live["metrics"][MAIN].get(metric) for title, metric in list(TASKS.items())[:2]},
+    "gaps": {f"{task}, {row}": v[:3] for row, found in gaps.items() for task, v in found.items() if v},
+    "naive_swap": {f"{s}, {how}": v[:3] for s, row in swap.items() for how, v in row.items() if v},
+    "probe": {word: max(values) for word, values in accuracy.items()},
+}
+run.finish(metrics={**measured, "weights_follow_probe": follows, "dragged_miou_box": dragged})
