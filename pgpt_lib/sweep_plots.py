@@ -168,7 +168,7 @@ def score_curves(
             points = [(p[x], point_score(p[key])) for p in cell["curve"] if p.get(key) is not None]
             if points:
                 label = f"{name}, {len(cells)} seed{'s' * (len(cells) != 1)}" if i == 0 else None
-                style = {"color": REPRESENTATIONS[name], "marker": MARKERS[name], "markersize": 4}
+                style: dict[str, Any] = {"color": REPRESENTATIONS[name], "marker": MARKERS[name], "markersize": 4}
                 ax.plot(*zip(*points, strict=True), alpha=0.8, label=label, **style)
     for level in levels:
         ax.axhline(level, color=QUIET, linewidth=1, linestyle="--")

@@ -107,8 +107,8 @@ def scores(cell: Cell, acc: float, masks: bool, main: bool = True) -> dict[str, 
                      "imprecise": missed - round(missed * share) - wrong},
         "parse_failure_rate": around(share * (1 - acc), 0.005), "vqa": None,
     }  # fmt: skip
-    if main and "question" in cell.run.tasks:
-        found["questions"] = questions(0.78 if cell.factors.get("rank") == "full" else 0.88)
+    asked = main and "question" in cell.run.tasks
+    found["questions"] = questions(0.78 if cell.factors.get("rank") == "full" else 0.88) if asked else {}
     if main and "caption" in cell.run.tasks:
         found["caption"] = {"n": 300, "cider": around(1.5 * acc, 0.06), "parse_failure_rate": around(0.0, 0.0)}
     return found

@@ -273,7 +273,7 @@ def gap(other, then=None, **factors):
 gaps = {f"{other}, {how}": gap(other, rank=rank) for rank, how in ranks.items() for other in names[1:]}
 for other in names[1:]:
     print(f"embedding minus {other} at rank 8: {sweep.told(gaps[f'{other}, rank 8'], signed=True)}")
-    print(f"  grows under full tuning by {sweep.told(gap(other, then={'rank': 'full'}), signed=True)}")
+    print(f"  grows under full tuning by: {sweep.told(gap(other, then={'rank': 'full'}), signed=True)}")
 
 # %% [markdown]
 # A negative growth is a gap that shrinks. Only an interval that lies wholly on one side of 0 decides anything; all gaps
@@ -404,16 +404,17 @@ frames.effort(curves, levels)
 # %%
 shares = {}
 for other in names[1:]:
-    reached = effort_to(curves["embedding"], finals[other].value) if finals[other] and curves["embedding"] else {}
-    if reached.get("reached"):
+    met = effort_to(curves["embedding"], finals[other].value) if finals[other] and curves["embedding"] else {}
+    if met.get("reached"):
         whole = sum(c["seconds"] for c in curves[other]) / len(curves[other])
-        shares[other] = reached["seconds"] / whole
-        print(f"{other}'s final score after {shares[other]:.0%} of its time, in {reached['reached']} seeds")
+        shares[other] = met["seconds"] / whole
+        print(f"{other}'s final score after {shares[other]:.0%} of its time, in {met['reached']} seeds")
     else:
-        print(f"{other}'s final score: {'never reached' if reached else sweep.told(None)}")
+        print(f"{other}'s final score: {'never reached' if met else sweep.told(None)}")
 
 # %% [markdown]
-# A curve has a point only every few per cent of its training, so these shares are upper bounds.
+# A curve has a point only every few per cent of its training, so that a share is rather too large; and a point is scored
+# on fewer scenes than the final number, so that one near the level may lie on either side of it.
 #
 # ## 7 · Do the others catch up?
 #
@@ -433,13 +434,13 @@ run.figure(fig, "fourfold", alt="Learning curves of the others over four times t
 # %%
 for name, cells in longer.items():
     end = sweep.mean("acc@0.5", representation=name, rank=8, budget="fourfold")
-    print(f"{name:10} ends at {sweep.told(end)}")
+    print(f"{name:10} ends at: {sweep.told(end)}")
     if end and goal:
         e = effort_to(cells, goal.value)
-        when = f"after {e['expressions']:,.0f} expressions" if e["reached"] else "not within four times the steps"
+        when = f"after {e['expressions']:,.0f} expressions" if e["reached"] else "never in four times the steps"
         ahead = {"representation": "embedding", "rank": 8}, {"representation": name, "rank": 8, "budget": "fourfold"}
-        print(f"  catches up {when}, {e['reached']} of {e['of']} seeds;")
-        print(f"  embedding, its own steps, minus this {sweep.told(sweep.gap('acc@0.5', *ahead), signed=True)}")
+        print(f"  catches up: {when}, {e['reached']} of {e['of']} seeds;")
+        print(f"  embedding with its own steps minus this: {sweep.told(sweep.gap('acc@0.5', *ahead), signed=True)}")
 
 # %% [markdown]
 # ## 8 · Where they fail
@@ -491,7 +492,7 @@ run.figure(fig, "figure4", alt="Acc@0.5 of the three representations by rank, an
 more = {other: gap(other, then={"fraction": 1.0}, fraction=0.1) for other in names[1:]}
 for other, change in more.items():
     print(f"embedding minus {other} with 10 %: {sweep.told(gap(other, fraction=0.1), signed=True)}")
-    print(f"  grows with all scenes by {sweep.told(change, signed=True)}")
+    print(f"  grows with all scenes by: {sweep.told(change, signed=True)}")
 
 # %% [markdown]
 # ## 10 · The paper's reasons

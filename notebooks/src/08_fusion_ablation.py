@@ -92,6 +92,9 @@ for ax, (name, tokens) in zip(axes[1:], mixes.items(), strict=True):
 run.figure(fig, "mixes", alt="Features of a scene as colours after four fusion strategies")
 
 # %% [markdown]
+# Equal colours in two pictures mean that the language model would be told the same there. Compare small objects and
+# outlines: late layers have mixed in more of what surrounds them.
+#
 # ## 2 · Why raw layers hide what their weights mean
 #
 # In a sum, a layer counts by its weight *and* by the length of its tokens. Raw layers differ in length by up to an
@@ -403,8 +406,8 @@ def sentence(name):
     """Whether a set of weights follows the probe that it is nearest to, in words."""
     best = max(accuracy, key=lambda word: follows[f"{name}, {word}"])
     least = min(correlation(weights, accuracy[best]) for weights in sets[name])
-    verb = "follow" if least > bound else "do not follow"
-    return f"The weights of the {name} {verb} the probe of {best}: at least {least:+.2f} over {len(sets[name])} seeds."
+    found = f"follow the probe of {best}" if least > bound else f"follow neither probe, {best} being nearest"
+    return f"The weights of the {name} {found}: at least {least:+.2f} over {len(sets[name])} seed(s)."
 
 
 for name in ("language model", "mask decoder"):

@@ -83,7 +83,8 @@ class Evidence:
             score(cell, key)  # names the cell that lacks it
         found = difference([a[1] for a, _ in pairs], [b[1] for _, b in pairs], f"{MAIN}.{key}")
         assert found is not None  # seeds are shared, and every cell has the metric
-        return Gain(*found, len(seeds), tuple(path for path, _ in itertools.chain(*pairs)))
+        middle, lower, upper = found
+        return Gain(middle, lower, upper, len(seeds), tuple(path for path, _ in itertools.chain(*pairs)))
 
     def _name(self, path: Path) -> str:
         """Relative to the project where it lies within, else as it is."""

@@ -90,7 +90,7 @@ def tuned_rates(sweep: Sweep) -> pd.DataFrame:
                 f"{lr:g}": f"{value(tried[lr], f'{MAIN}.acc@0.5'):.3f}" if lr in tried else DASH for lr in grid["lr"]
             }
             cell = sweep.plan.cell({"representation": name, "rank": rank, "seed": 0}, sweep.profile)
-            best = best_rate(cell, list(tried.values()))
+            best = best_rate(cell, [dict(r) for r in tried.values()])
             whole = len(tried) == len(grid["lr"])
             edge = best is not None and whole and best["lr"] in (min(tried), max(tried))
             row |= {"best": f"{best['lr']:g}" if best else DASH, "at the edge": ("no", "yes")[edge] if whole else DASH}
@@ -109,8 +109,9 @@ def effort(curves: Mapping[str, Results], levels: Mapping[str, float]) -> pd.Dat
     for name, cells in curves.items():
         for label, level in levels.items():
             found = effort_to(cells, level)
-            row = {unit: f"{found[unit]:,.0f}" if found["reached"] else "never" for unit in ("expressions", "seconds")}
-            made[name, label] = {**row, "seeds": f"{found['reached']} of {found['of']}"}
+            never = "never" if cells else DASH
+            row = {unit: f"{found[unit]:,.0f}" if found["reached"] else never for unit in ("expressions", "seconds")}
+            made[name, label] = {**row, "seeds": f"{found['reached']} of {found['of']}" if cells else DASH}
     return pd.DataFrame(made).T
 
 
@@ -130,7 +131,7 @@ def failures(groups: Mapping[str, Results]) -> pd.DataFrame:
             "answers": f"{sum(s['n'] for s in scores):,}",
             **{kind.replace("_", " "): f"{count:,}" for kind, count in counts.items()},
             "mostly": most.replace("_", " ") if counts[most] else DASH,
-            **{title: str(OverSeeds(*found, len(cells))) if found else DASH for title, found in rates.items()},
+            **{title: str(OverSeeds.of(found, len(cells))) if found else DASH for title, found in rates.items()},
         }
     return pd.DataFrame(made).T.fillna(DASH)
 
@@ -147,7 +148,7 @@ def words_kept(groups: Mapping[str, Results]) -> pd.DataFrame:
     for name, cells in groups.items():
         before = [{"cell": c["cell"], "metrics": {MAIN: c["before"]}} for c in cells]
         kept = {"before": mean(before, ANSWERED), "after": mean(cells, ANSWERED)}
-        row = {when: str(OverSeeds(*found, len(cells))) if found else DASH for when, found in kept.items()}
+        row = {when: str(OverSeeds.of(found, len(cells))) if found else DASH for when, found in kept.items()}
         change = difference(cells, before, ANSWERED)
-        made[name] = {**row, "change": OverSeeds(*change, len(cells)).signed if change else DASH}
+        made[name] = {**row, "change": OverSeeds.of(change, len(cells)).signed if change else DASH}
     return pd.DataFrame(made).T

@@ -30,6 +30,12 @@ class OverSeeds(NamedTuple):
     high: float
     seeds: int
 
+    @classmethod
+    def of(cls, found: Sequence[float], seeds: int) -> OverSeeds:
+        """From [value, low, high]."""
+        value, low, high = found
+        return cls(value, low, high, seeds)
+
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]{self._seeds()}"
 
@@ -71,7 +77,7 @@ class Sweep:
         """A metric of the main split over the seeds; None without a finished cell."""
         found = self.cells(**factors)
         value = mean(found, f"{MAIN}.{metric}")
-        return OverSeeds(*value, len(found)) if value else None
+        return OverSeeds.of(value, len(found)) if value else None
 
     def gap(self, metric: str, a: Factors, b: Factors) -> OverSeeds | None:
         """`a` minus `b` in a metric of the main split, over the seeds that both have."""
@@ -85,7 +91,7 @@ class Sweep:
         groups = [(sign, self.cells(**factors)) for sign, factors in terms]
         value = contrast(groups, f"{MAIN}.{metric}")
         seeds = shared_seeds(*([r["cell"]["seed"] for r in group] for _, group in groups))
-        return OverSeeds(*value, len(seeds)) if value else None
+        return OverSeeds.of(value, len(seeds)) if value else None
 
     @property
     def note(self) -> str:
