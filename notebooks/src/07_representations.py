@@ -413,8 +413,8 @@ for other in names[1:]:
         print(f"{other}'s final score: {'never reached' if met else sweep.told(None)}")
 
 # %% [markdown]
-# A curve has a point only every few per cent of its training, so that a share is rather too large; and a point is scored
-# on fewer scenes than the final number, so that one near the level may lie on either side of it.
+# A curve has a point only every few per cent of its training, so that a share is rather too large; and a point is
+# scored on fewer scenes than the final number, so that one near the level may lie on either side of it.
 #
 # ## 7 · Do the others catch up?
 #
