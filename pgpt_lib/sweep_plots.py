@@ -6,7 +6,7 @@ Whatever is missing stays empty and says so; nothing is drawn in its place.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -14,19 +14,25 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from .diagrams import token_strip
-from .plots import PALETTE, QUIET, REPRESENTATIONS, TRUTH
+from .plots import QUIET, REPRESENTATIONS, ink
 from .sweeps.results import point_score
 
-Interval = Sequence[float]  # value, low, high
+if TYPE_CHECKING:
+    from .sweeps.reading import OverSeeds
+
 FAILURES = {"format": "#000000", "wrong_object": "#D55E00", "imprecise": "#56B4E9"}
 STRATEGIES = {  # of layer fusion; none of the representations' colours
     "learned": "#009E73",
     "last": "#D55E00",
     "second_last": "#56B4E9",
-    "mean": "#000000",
-    "learned_raw": "#F0E442",
+    "mean": "#8A8F94",
+    "learned_raw": "#000000",
 }
-HATCHES = ("", "///", "...", "xx", "\\\\\\")
+ONE_SET = {"learned, one set": "#7FC9B4"}  # for language model and mask decoder alike
+HATCHES = ("", "///", "...", "xx", "\\\\\\", "--")
+MARKERS = {"embedding": "o", "numerical": "s", "vocabulary": "^"}
+SETS = ("#009E73", "#56B4E9", "#8A8F94", "#000000")  # of fusion weights
+PROBES = {"colour": "#000000", "shape": "#D55E00"}
 
 
 def nothing_yet(ax: Axes, text: str) -> Axes:
@@ -48,44 +54,97 @@ def token_streams(streams: Mapping[str, tuple[Sequence[str], Sequence[bool]]], w
         len(streams), 1, figsize=(9, 0.5 * len(streams) + 0.4 * sum(lines)), height_ratios=lines, squeeze=False
     )
     for ax, (name, (tokens, inside)) in zip(axes[:, 0], streams.items(), strict=True):
-        title = f"{name}: {sum(inside)} tokens for the region, {len(tokens)} in all"
+        title = f"{name}: {sum(inside)} token{'s' * (sum(inside) != 1)} for the region, {len(tokens)} in all"
         kinds = ["region" if i else "text" for i in inside]
         token_strip(tokens, kinds, ax=ax, width=width, title=title, faces={"region": REPRESENTATIONS[name]})
     return fig
 
 
 def scores(
-    groups: Mapping[str, Mapping[str, Interval | None]],
+    groups: Mapping[str, Mapping[str, OverSeeds | None]],
     ax: Axes,
+    note: str,
     colors: Mapping[str, str] = REPRESENTATIONS,
     ylabel: str = "Acc@0.5",
     title: str = "",
+    legend: bool = True,
 ) -> Axes:
-    """Bars with intervals, series side by side in each group; a series without a value leaves a gap, marked so.
+    """Bars with intervals, series side by side in each group, the number of seeds at the foot of each.
 
     Args:
-        groups: a group's name (on the axis) to its series' values.
+        groups: a group's name (on the axis) to its series' values; None is drawn as a dash.
+        note: what a dash means, written below where there is one.
         colors: a series' name to its colour, in the order of drawing.
+        legend: off where several panels share one.
     """
-    width = 0.8 / len(colors)
-    for number, (series, color) in enumerate(colors.items()):
-        places = np.arange(len(groups)) + (number - (len(colors) - 1) / 2) * width
-        for i, (place, values) in enumerate(zip(places, groups.values(), strict=True)):
-            found = values.get(series)
-            if found is None:
-                ax.text(place, 0.01, "–", ha="center", va="bottom", color=color, fontsize=11)
+    width, named = 0.8 / len(colors), set[str]()
+    top = max((v.high for row in groups.values() for v in row.values() if v), default=1.0)
+    for i, values in enumerate(groups.values()):
+        for number, (series, color) in enumerate(colors.items()):
+            if series not in values:
                 continue
-            value, low, high = found
-            error = [[max(value - low, 0)], [max(high - value, 0)]]
+            place, found = i + (number - (len(colors) - 1) / 2) * width, values[series]
+            if found is None:
+                ax.text(place, 0.01 * top, "–", ha="center", va="bottom", color=color, fontsize=12, weight="bold")
+                continue
+            error = [[max(found.value - found.low, 0)], [max(found.high - found.value, 0)]]
             ax.bar(
-                place, value, 0.92 * width, color=color, hatch=HATCHES[number % len(HATCHES)], edgecolor="white",
-                linewidth=0, yerr=error, capsize=3, error_kw={"linewidth": 1}, label=series if i == 0 else None,
+                place, found.value, 0.92 * width, color=color, hatch=HATCHES[number % len(HATCHES)], edgecolor="white",
+                linewidth=0, yerr=error, capsize=3, error_kw={"linewidth": 1},
+                label=None if series in named else series,
             )  # fmt: skip
-    ax.set(xticks=range(len(groups)), xticklabels=list(groups), ylabel=ylabel, title=title)
-    ax.set_ylim(bottom=0)
+            box = {"facecolor": color, "edgecolor": "none", "pad": 0.8}
+            ax.text(
+                place, 0.02 * top, str(found.seeds), ha="center", va="bottom", fontsize=7, color=ink(color), bbox=box
+            )
+            named.add(series)
+    ax.set(xticks=range(len(groups)), xticklabels=list(groups), xlim=(-0.55, len(groups) - 0.45), ylabel=ylabel)
+    ax.set_title(title)
+    ax.margins(y=0.08)
     ax.grid(axis="x", visible=False)
-    if ax.get_legend_handles_labels()[0]:
-        ax.legend(fontsize=8)
+    empty = any(found is None for values in groups.values() for found in values.values())
+    _note(ax, note if empty else "", "at a bar's foot: seeds" if named else "")
+    if named and legend:
+        ax.legend(fontsize=8, ncols=len(named), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+    return ax
+
+
+def _note(ax: Axes, *notes: str) -> None:
+    """Small print below the horizontal axis."""
+    if any(notes):
+        ax.set_xlabel("\n".join(filter(None, (ax.get_xlabel(), *notes))), fontsize=8, color="#555555")
+
+
+def forest(
+    rows: Mapping[str, OverSeeds | None],
+    ax: Axes,
+    note: str,
+    colors: Mapping[str, str] | None = None,
+    xlabel: str = "",
+    zero: bool = True,
+) -> Axes:
+    """A row for each value with its interval, from above; with `zero`, a line where neither side leads.
+
+    Args:
+        rows: a row's name to its value; None is drawn as a dash.
+        note: what a dash means, written below where there is one.
+        colors: a row's name to its colour.
+    """
+    for place, (name, found) in enumerate(rows.items()):
+        color = (colors or {}).get(name, "#000000")
+        if found is None:
+            ax.text(0.01, place, "–", transform=ax.get_yaxis_transform(), va="center", color=color, weight="bold")
+            continue
+        error = [[found.value - found.low], [found.high - found.value]]
+        ax.errorbar(found.value, place, xerr=error, fmt="o", color=color, capsize=3, markersize=6)
+        seeds = f"{found.seeds} seed{'s' * (found.seeds != 1)}"
+        ax.annotate(seeds, (1, place), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
+                    fontsize=7, color=QUIET, va="center")  # fmt: skip
+    if zero:
+        ax.axvline(0, color=QUIET, linewidth=1, linestyle="--")
+    ax.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
+    ax.grid(axis="y", visible=False)
+    _note(ax, note if None in rows.values() else "")
     return ax
 
 
@@ -95,52 +154,74 @@ def score_curves(
     x: str = "seconds",
     key: str = "acc@0.5",
     levels: Sequence[float] = (0.25, 0.5),
+    note: str = "",
 ) -> Axes:
     """Learning curves: a line a seed, in the colour of its representation, and the levels that are asked for.
 
     Args:
         results: a representation's name to finished cells.
         x: `seconds` of training, or `expressions` seen.
+        note: written in place of the curves of a representation that has none.
     """
     for name, cells in results.items():
         for i, cell in enumerate(cells):
             points = [(p[x], point_score(p[key])) for p in cell["curve"] if p.get(key) is not None]
             if points:
-                label = f"{name}, {len(cells)} seeds" if i == 0 else None
-                ax.plot(*zip(*points, strict=True), color=REPRESENTATIONS[name], marker=".", alpha=0.8, label=label)
+                label = f"{name}, {len(cells)} seed{'s' * (len(cells) != 1)}" if i == 0 else None
+                style: dict[str, Any] = {"color": REPRESENTATIONS[name], "marker": MARKERS[name], "markersize": 4}
+                ax.plot(*zip(*points, strict=True), alpha=0.8, label=label, **style)
     for level in levels:
         ax.axhline(level, color=QUIET, linewidth=1, linestyle="--")
-    ax.set(xlabel=f"{x} of training" if x == "seconds" else f"{x} seen", ylabel=key, ylim=(0, None))
+    missing = ", ".join(name for name, cells in results.items() if not cells)
+    if len(missing.split(", ")) == len(results):
+        return nothing_yet(ax, note)
+    ax.set(xlabel=f"{x} of training" if x == "seconds" else f"{x} seen", ylabel="Acc@0.5" if key == "acc@0.5" else key)
+    ax.set_ylim(0, None)
+    _note(ax, f"{missing} {note}" if missing else "")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
     return ax
 
 
-def failure_bars(shares: Mapping[str, Mapping[str, float]], ax: Axes) -> Axes:
-    """How answers fail, stacked: a row for each name, the share of all answers for each kind in `FAILURES`."""
-    for row, kinds in enumerate(shares.values()):
+def failure_bars(shares: Mapping[str, Mapping[str, float]], ax: Axes, note: str = "") -> Axes:
+    """How answers fail, stacked: a row for each name, the share of all answers for each kind in `FAILURES`.
+
+    A row without shares stays empty but for a dash, which the `note` below explains.
+    """
+    first = next((name for name, kinds in shares.items() if kinds), None)
+    for row, (name, kinds) in enumerate(shares.items()):
         left = 0.0
+        if not kinds:
+            ax.text(0.01, row, "–", va="center", color=QUIET, weight="bold")
+            continue
         for number, (kind, color) in enumerate(FAILURES.items()):
-            label = kind.replace("_", " ") if row == 0 else None
+            label = kind.replace("_", " ") if name == first else None
             ax.barh(row, kinds[kind], left=left, color=color, hatch=HATCHES[number], edgecolor="white", label=label)
             left += kinds[kind]
     ax.set(yticks=range(len(shares)), yticklabels=list(shares), xlim=(0, 1), xlabel="share of answers")
-    ax.invert_yaxis()
-    if shares:
+    ax.set_ylim(len(shares) - 0.5, -0.5)
+    ax.grid(axis="y", visible=False)
+    _note(ax, note if not all(shares.values()) else "")
+    if first is not None:
         ax.legend(ncols=3, loc="lower right", bbox_to_anchor=(1, 1))
     return ax
 
 
-def weight_map(track: Sequence[Mapping[str, Any]], ax: Axes, which: str = "llm", title: str = "") -> Axes:
+def weight_map(
+    track: Sequence[Mapping[str, Any]], ax: Axes, which: str = "llm", title: str = "", top: float | None = None
+) -> Axes:
     """Fusion weights by layer (upwards) over the steps of a training, as a heat map.
 
     Args:
         track: points of `step` and weights by name, as a sweep's cell keeps them.
         which: `llm` or `mask`.
+        top: the weight that is brightest, for panels that are compared.
     """
     weights = np.array([point[which] for point in track]).T
     steps = [point["step"] for point in track]
-    picture = ax.imshow(weights, aspect="auto", origin="lower", vmin=0, cmap="cividis", interpolation="nearest")
+    picture = ax.imshow(
+        weights, aspect="auto", origin="lower", vmin=0, vmax=top, cmap="cividis", interpolation="nearest"
+    )
     shown = sorted({0, len(steps) // 2, len(steps) - 1})
     ax.set(xticks=shown, xticklabels=[steps[i] for i in shown], xlabel="step", ylabel="layer", title=title)
     ax.set_yticks(range(len(weights)), [str(i + 1) for i in range(len(weights))], fontsize=7)
@@ -164,14 +245,26 @@ def weights_beside_probe(
         values = np.array(seeds)
         error = np.abs(values - values.mean(0)).max(0) if len(values) > 1 else None
         place = layers + (number - (len(sets) - 1) / 2) * width
-        above.bar(place, values.mean(0), width, yerr=error, color=PALETTE[number], capsize=2, label=name)
+        above.bar(
+            place,
+            values.mean(0),
+            width,
+            yerr=error,
+            color=SETS[number % len(SETS)],
+            capsize=2,
+            hatch=HATCHES[number % len(HATCHES)],
+            edgecolor="white",
+            linewidth=0,
+            label=name,
+        )
     above.axhline(1 / len(layers), color=QUIET, linewidth=1, linestyle="--")
-    above.set(ylabel="weight", title="learned weights (whiskers: the farthest seed; dashed: a plain mean)")
-    above.legend(fontsize=8)
+    above.set(ylabel="weight", title="learned weights")
+    above.set_xlabel("whiskers: the farthest seed; dashed: a plain mean", fontsize=8, color="#555555")
+    above.legend(fontsize=8, ncols=len(sets), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     for number, (name, accuracy) in enumerate(probes.items()):
-        below.plot(layers, accuracy, marker="os^D"[number % 4], color=(TRUTH, "#D55E00")[number % 2], label=name)
+        below.plot(layers, accuracy, marker="os^D"[number % 4], color=PROBES.get(name), label=name)
     below.set(
         xlabel="layer of the vision tower", ylabel="accuracy", ylim=(0, 1.02), xticks=layers, title="linear probe"
     )
-    below.legend(fontsize=8)
+    below.legend(fontsize=8, ncols=len(probes), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     return fig

@@ -26,7 +26,8 @@ live_seed: int = 11  # seed of the short training that is repeated here; the swe
 scenes: int = 96  # RefShapes scenes that the probes are fitted to and scored on
 
 # %% [markdown]
-# Its trainings are a *sweep*, run beforehand. Cells that are missing are named here and stay empty in the figures.
+# Its trainings are a *sweep*, run beforehand, a cell for each training. Cells that are missing are named here; in
+# tables and figures they are dashes, and the command that fills them stands beside.
 
 # %%
 import matplotlib.pyplot as plt
@@ -34,6 +35,7 @@ import torch
 
 from pgpt_lib import plots, sweep_plots
 from pgpt_lib.notebook import start
+from pgpt_lib.sweeps import frames
 from pgpt_lib.sweeps.reading import live_cell, open_sweep
 
 run = start(profile, out_dir, seed, slug="08_fusion_ablation")
@@ -90,6 +92,9 @@ for ax, (name, tokens) in zip(axes[1:], mixes.items(), strict=True):
 run.figure(fig, "mixes", alt="Features of a scene as colours after four fusion strategies")
 
 # %% [markdown]
+# Equal colours in two pictures mean that the language model would be told the same there. Compare small objects and
+# outlines: late layers have mixed in more of what surrounds them.
+#
 # ## 2 · Why raw layers hide what their weights mean
 #
 # In a sum, a layer counts by its weight *and* by the length of its tokens. Raw layers differ in length by up to an
@@ -170,16 +175,17 @@ live = live_cell(sweep, run.folder, **short, seed=live_seed)
 print(f"seed {live_seed}: {live['expressions']} expressions in {live['seconds']:.0f} s of training")
 
 # %% [markdown]
-# Beside the published interval of the same kind of cell:
+# Beside the published interval of this very kind of cell:
 
 # %%
+print(f"{'':20} {'now':8} published")
 for title, metric in TASKS.items():
     now, published = value(live, f"{MAIN}.{metric}"), sweep.mean(metric, **short)
-    beside = "{:.3f} [{:.3f}, {:.3f}]".format(*published) if published else f"not there yet ({sweep.command})"
-    print(f"{title:20} now {'none' if now is None else f'{now:.3f}'}   published {beside}")
+    print(f"{title:20} {'none' if now is None else f'{now:.3f}':8} {sweep.told(published)}")
 
 # %% [markdown]
-# The interval is that of a mean over seeds, so one new seed may lie a little outside.
+# The interval is that of a mean over seeds, so that one new seed may lie a little outside. "None" is a task whose score
+# needs more scenes than there were.
 #
 # ## 4 · Figure 5, left: strategies and tasks
 #
@@ -189,18 +195,19 @@ for title, metric in TASKS.items():
 
 # %%
 strategies = list(sweep_plots.STRATEGIES)
-fig, axes = plt.subplots(2, 2, figsize=(9, 5.4))
+fig, axes = plt.subplots(2, 2, figsize=(9, 6))
+colors = {**sweep_plots.STRATEGIES, **sweep_plots.ONE_SET}
 for ax, (title, metric) in zip(axes.flat, TASKS.items(), strict=True):
-    aligned = {s: sweep.mean(metric, strategy=s) for s in strategies}
-    one_set = {"learned": sweep.mean(metric, strategy="learned", weights="shared")}
-    groups = {"two sets of weights": aligned, "one set, shared": one_set}
-    sweep_plots.scores(groups, ax, sweep_plots.STRATEGIES, ylabel=title.split(", ")[1], title=title.split(", ")[0])
+    row = {s: sweep.mean(metric, strategy=s) for s in strategies}
+    row["learned, one set"] = sweep.mean(metric, strategy="learned", weights="shared")
+    sweep_plots.scores({"": row}, ax, sweep.note, colors, title.split(", ")[1], title.split(", ")[0], legend=False)
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(colors))
 run.figure(fig, "figure5_left", alt="Scores of five fusion strategies on four tasks, with intervals over seeds")
 
 # %% [markdown]
-# A dash marks a cell that is not there; on the right only `learned` has something to share. What to look for: is the
-# order of the strategies the same in all four tasks? The paper says that captions live on upper layers and outlines on
-# lower ones, so that `last` should lose least on captions.
+# The rightmost bar is learned fusion with one set of weights, shared by language model and mask decoder. What to look
+# for: is the order of the strategies the same in all four tasks? The paper says that captions live on upper layers and
+# outlines on lower ones, so that `last` should lose least on captions.
 #
 # Intervals of single bars may overlap although one strategy wins with every seed. Differences have to be taken first.
 #
@@ -264,20 +271,20 @@ print(
 assert all(abs(x - y) < 1e-6 for x, y in zip(library, my_interval([5, 7, 6], [4, 4, 5]), strict=True))
 
 # %% [markdown]
-# By how much learned fusion leads each of the others:
+# By how much learned fusion leads each of the others, on each task; and what two sets of weights, one for the language
+# model and one for the mask decoder, add to one that both share:
 
 # %%
-gaps = {}
-for title, metric in TASKS.items():
-    for other in strategies[1:]:
-        gaps[title, other] = difference(
-            sweep.cells(strategy="learned"), sweep.cells(strategy=other), f"{MAIN}.{metric}"
-        )
-        found = gaps[title, other]
-        text = "not there yet" if found is None else "{:+.3f} [{:+.3f}, {:+.3f}]".format(*found)
-        print(f"{title:20} learned minus {other:12} {text}")
+ours = {"strategy": "learned"}
+others = {f"over {s}": {"strategy": s} for s in strategies[1:]} | {"two sets over one": {**ours, "weights": "shared"}}
+gaps = {row: {t: sweep.gap(m, ours, other) for t, m in TASKS.items()} for row, other in others.items()}
+print(sweep.note)
+frames.frame(gaps, signed=True)
 
 # %% [markdown]
+# An interval that holds 0 decides nothing. Look along a row: does a strategy lose on one task what it does not lose on
+# another? Then the tasks live on different layers, which is the paper's argument for learning the mixture.
+#
 # ## 5 · What a naive swap would have claimed
 #
 # The same comparison without the alignment, from the bundled weights. This is the comparison that comes to mind first,
@@ -285,28 +292,34 @@ for title, metric in TASKS.items():
 
 # %%
 starts = {"aligned": "aligned anew", "swapped": "swapped in"}
-fig, axes = plt.subplots(1, 2, figsize=(9, 3))
+fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
 for ax, (title, metric) in zip(axes, list(TASKS.items())[:2], strict=True):
     groups = {
         label: {s: sweep.mean(metric, strategy=s, start=how) for s in strategies} for how, label in starts.items()
     }
-    sweep_plots.scores(groups, ax, sweep_plots.STRATEGIES, ylabel=title.split(", ")[1], title=title.split(", ")[0])
+    what, unit = title.split(", ")
+    sweep_plots.scores(groups, ax, sweep.note, sweep_plots.STRATEGIES, unit, what, legend=False)
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(strategies))
 run.figure(fig, "swap", alt="Scores of the strategies when each is aligned anew, and when it is only swapped in")
 
 # %% [markdown]
 # If the bars on the right differ more than those on the left, that surplus is what the backbone's history adds to a
-# naive comparison. As numbers, for REC:
+# naive comparison. As numbers, for REC: the lead of learned fusion when each strategy is aligned anew, when it is only
+# swapped in, and by how much the naive comparison exaggerates.
 
 # %%
 swap = {}
 for other in strategies[1:]:
-    for how in starts:
-        pair = [sweep.cells(strategy=s, start=how) for s in ("learned", other)]
-        swap[other, how] = difference(*pair, f"{MAIN}.acc@0.5")
-    shown = ["not there yet" if (v := swap[other, how]) is None else f"{v[0]:+.3f}" for how in starts]
-    print(f"learned minus {other:12} aligned {shown[0]:14} swapped {shown[1]}")
+    pair = {**ours, "start": "aligned"}, {"strategy": other, "start": "aligned"}
+    naive = [{**side, "start": "swapped"} for side in pair]
+    swap[other] = {label: sweep.gap("acc@0.5", *p) for label, p in zip(starts.values(), (pair, naive), strict=True)}
+    swap[other]["exaggeration"] = sweep.growth("acc@0.5", *pair, then={"start": "swapped"})
+print(sweep.note)
+frames.frame(swap, signed=True)
 
 # %% [markdown]
+# Where *exaggeration* lies wholly above 0, the comparison that comes to mind first would have been wrong by that much.
+#
 # ## 6 · Figure 5, right: the weights
 #
 # Every cell with learned fusion has kept its weights at each line of its log. Where the sweep has none yet, those of
@@ -315,10 +328,11 @@ for other in strategies[1:]:
 # %%
 learned = [cell for cell in sweep.cells(strategy="learned") if cell.get("weights")]
 cells = {f"seed {c['cell']['seed']}": c for c in learned} or {f"short, seed {live_seed}": live}
+top = max(max(point[which]) for c in cells.values() for point in c["weights"] for which in ("llm", "mask"))
 fig, axes = plt.subplots(2, len(cells), figsize=(3.4 * len(cells) + 1.2, 5), squeeze=False)
 for column, (name, cell) in zip(axes.T, cells.items(), strict=True):
-    sweep_plots.weight_map(cell["weights"], column[0], "llm", f"language model, {name}")
-    sweep_plots.weight_map(cell["weights"], column[1], "mask", f"mask decoder, {name}")
+    sweep_plots.weight_map(cell["weights"], column[0], "llm", f"language model, {name}", top)
+    sweep_plots.weight_map(cell["weights"], column[1], "mask", f"mask decoder, {name}", top)
 run.figure(fig, "weights_over_training", alt="Fusion weights by layer over the steps of training, for each seed")
 
 # %% [markdown]
@@ -329,6 +343,8 @@ run.figure(fig, "weights_over_training", alt="Fusion weights by layer over the s
 # a token.
 
 # %%
+from scipy import stats
+
 from pgpt_lib.probing import scene_probes
 
 probes = scene_probes(model.tower, run.profile.data.level, scenes, seed)
@@ -354,15 +370,25 @@ if bundled.exists():
 run.figure(sweep_plots.weights_beside_probe(sets, accuracy), "figure5_right", alt="Learned weights and probes by layer")
 
 # %% [markdown]
-# Do the weights follow the probe? As a correlation over layers, for each seed: 1 would be perfect agreement, 0 none.
+# Bars that stand high where a curve does would mean that training looks for what the probe finds there. Do they? As a
+# correlation over layers, for each seed: 1 is perfect agreement, 0 none. Few layers correlate by chance; the smallest
+# value that chance exceeds only once in twenty is printed with it.
 
 
 # %%
 def correlation(weights, values):
-    """Pearson's correlation of two lists over layers."""
-    return torch.corrcoef(torch.tensor([weights, values], dtype=torch.float64))[0, 1].item()
+    """Pearson's correlation of two lists over layers; 0 where one is even, so that there is nothing to follow."""
+    both = torch.tensor([weights, values], dtype=torch.float64)
+    return 0.0 if (both.std(dim=1) < 1e-9).any() else torch.corrcoef(both)[0, 1].item()
 
 
+# %% [markdown]
+# For the two learned sets, and for the bundled backbone's:
+
+# %%
+layers = model.fusion.num_layers
+bound = (t := stats.t.ppf(0.95, layers - 2)) / (layers - 2 + t * t) ** 0.5
+print(f"over {layers} layers chance exceeds {bound:.2f} once in twenty")
 follows = {}
 for name, seeds in sets.items():
     for word, values in accuracy.items():
@@ -371,18 +397,17 @@ for name, seeds in sets.items():
         print(f"{name:24} with {word:7} {sum(found) / len(found):+.2f} (from {min(found):+.2f} to {max(found):+.2f})")
 
 # %% [markdown]
-# The answer in one sentence, from these numbers. "Follow" is a correlation of at least one half with either probe, in
-# every seed.
+# The answer in one sentence for each set, from these numbers. The weights "follow" a probe where they correlate with it
+# beyond chance in every seed.
 
 
 # %%
 def sentence(name):
-    """Whether a set of weights follows a probe, in words."""
+    """Whether a set of weights follows the probe that it is nearest to, in words."""
     best = max(accuracy, key=lambda word: follows[f"{name}, {word}"])
     least = min(correlation(weights, accuracy[best]) for weights in sets[name])
-    return (
-        f"the weights of the {name} {'follow' if least >= 0.5 else 'do not follow'} the probe of {best} ({least:+.2f})"
-    )
+    found = f"follow the probe of {best}" if least > bound else f"follow neither probe, {best} being nearest"
+    return f"The weights of the {name} {found}: at least {least:+.2f} over {len(sets[name])} seed(s)."
 
 
 for name in ("language model", "mask decoder"):
@@ -449,18 +474,17 @@ print(f"{found['verdict']}\n  claimed: {found['text']}\n  found: {found['why']}"
 # 2. Two sets of weights cost a dozen numbers more than one. Why can they still matter?
 # 3. How would you find out whether a layer is needed at all, when weights do not tell?
 #
-# **Read next:** Lin et al., *Feature Pyramid Networks*, CVPR 2017; Peters et al., *Deep contextualized word
-# representations*, NAACL 2018 (a learned weighted sum of layers, for words); Jiang et al., *From CLIP to DINO*, 2023.
-# Notebook 09 measures the cost of each representation in time.
+# **Read next:** Peters et al., *Deep contextualized word representations*, NAACL 2018 (a learned weighted sum of
+# layers, for words); Lin et al., *Feature Pyramid Networks for Object Detection*, CVPR 2017; Alain and Bengio,
+# *Understanding intermediate layers using linear classifier probes*, ICLR 2017 workshop; Oquab et al., *DINOv2*, TMLR
+# 2024. Notebook 09 measures the cost of each representation in time.
 
 # %%
-run.finish(
-    metrics={
-        "cells": {"done": len(sweep.results), "missing": len(sweep.missing)},
-        "short_live": {title: live["metrics"][MAIN].get(metric) for title, metric in list(TASKS.items())[:2]},
-        "weights_follow_probe": follows,
-        "gaps": {f"{title}, over {other}": gap for (title, other), gap in gaps.items() if gap},
-        "dragged_miou_box": dragged,
-        "probe": {word: max(values) for word, values in accuracy.items()},
-    }
-)
+measured = {
+    "cells": {"done": len(sweep.results), "missing": len(sweep.missing)},
+    "short_live": {title: live["metrics"][MAIN].get(metric) for title, metric in list(TASKS.items())[:2]},
+    "gaps": {f"{task}, {row}": v[:3] for row, found in gaps.items() for task, v in found.items() if v},
+    "naive_swap": {f"{s}, {how}": v[:3] for s, row in swap.items() for how, v in row.items() if v},
+    "probe": {word: max(values) for word, values in accuracy.items()},
+}
+run.finish(metrics={**measured, "weights_follow_probe": follows, "dragged_miou_box": dragged})

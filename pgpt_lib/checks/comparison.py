@@ -266,5 +266,5 @@ def check_paired_interval(solution: Function, seed: int = 0) -> None:
             Mistake("that is the range of the differences, not an interval of their mean",
                     lambda a, b: (statistics.fmean(d := [x - y for x, y in zip(a, b, strict=True)]), min(d), max(d))),
         ],
-        forbidden=["pgpt_lib.sweeps.results.difference", "pgpt_lib.claims.evidence.paired_interval"],
+        forbidden=["pgpt_lib.sweeps.results.difference", "pgpt_lib.sweeps.results.contrast"],
     )  # fmt: skip
