@@ -20,14 +20,14 @@ def forest(
     marker's form says the same.
 
     Args:
-        rows: a name to [value, low, high]; None leaves the row empty and says `missing`.
+        rows: a name to value, low, high (what follows is passed over); None leaves the row empty and says `missing`.
     """
     ax.axvline(0, color="black", linewidth=1)
     for place, found in enumerate(rows.values()):
         if found is None:
             ax.annotate(missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=7)
             continue
-        value, low, high = found
+        value, low, high = found[:3]
         color, marker = (PREDICTION, "s") if low > 0 else (TRUTH, "D") if high < 0 else (QUIET, "o")
         ax.errorbar(
             value,
@@ -38,7 +38,7 @@ def forest(
             capsize=3,
             markersize=6,
         )
-    known = [v for found in rows.values() if found is not None for v in found]
+    known = [v for found in rows.values() if found is not None for v in found[:3]]
     reach = 1.15 * max([abs(v) for v in known] + [0.01])
     ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlim=(-reach, reach), title=title, xlabel=xlabel)
     ax.set_ylim(len(rows) - 0.4, -0.6)

@@ -11,7 +11,7 @@ import pytest
 from pgpt_lib.evaluation.series import MAIN
 from pgpt_lib.files import write_json
 from pgpt_lib.forest_plot import forest
-from pgpt_lib.sweeps.costs import DIFFERENCES, FORCED, METRICS, costs, reading
+from pgpt_lib.sweeps.costs import DIFFERENCES, FORCED, METRICS, costs, decided, reading
 from pgpt_lib.sweeps.plans import load_plan
 from pgpt_lib.sweeps.reading import Sweep, open_sweep
 from pgpt_lib.sweeps.results import result_file
@@ -65,6 +65,8 @@ def test_some_cells_give_some_rows(tmp_path) -> None:
     sweep = written(tmp_path, lambda c: c.factors["switch"] in ("none", "giou_misparsed") and c.seed < 2)
     found = costs(sweep, "acc@0.5")
     assert {name for name, interval in found.items() if interval} == {"giou_misparsed", FORCED}
+    single = written(tmp_path / "single", lambda c: c.factors["switch"] in ("none", "giou_misparsed") and c.seed == 0)
+    assert decided(costs(single, "ciou")["giou_misparsed"]) == ""  # one seed decides nothing
     alone = written(tmp_path / "other", lambda c: c.factors["switch"] == "giou_misparsed")
     assert set(costs(alone, "ciou").values()) == {None}  # nothing to compare with
 
@@ -74,13 +76,14 @@ def test_all_cells_give_all_rows_and_seeds_are_paired(tmp_path) -> None:
     assert not sweep.missing and not sweep.stale
     for key in ("acc@0.5", "ciou"):
         found = costs(sweep, key)
-        for name, (value, low, high) in found.items():
+        for name, (value, low, high, seeds) in found.items():
             wanted = -0.05 if name == FORCED else LOSES.get(name, 0.0)
-            assert value == pytest.approx(wanted, abs=1e-9)
+            assert value == pytest.approx(wanted, abs=1e-9) and seeds == 3
             assert high - low == pytest.approx(2 * 0.01 * 2**0.5, rel=1e-6)  # the scenes' alone: seeds cancel
-    assert reading(costs(sweep, "acc@0.5")["giou_misparsed"]).startswith("costs 0.100")
-    assert reading(costs(sweep, "acc@0.5")["dice_pooled"]).startswith("gains 0.080")
-    assert reading(costs(sweep, "acc@0.5")["fusion_raw"]).startswith("undecided")
+    boxes = costs(sweep, "acc@0.5")
+    assert reading(boxes["giou_misparsed"]).startswith("costs +0.100") and decided(boxes["giou_misparsed"]) == "costs"
+    assert reading(boxes["dice_pooled"]).startswith("gains -0.080") and decided(boxes["dice_pooled"]) == "gains"
+    assert reading(boxes["fusion_raw"]).startswith("open: ") and decided(boxes["fusion_raw"]) == ""
     captions = costs(sweep, "region_caption.mask")
     assert captions["giou_misparsed"] is not None and captions[FORCED] is None  # never asked with the answer given
 

@@ -461,7 +461,7 @@ print(f"seed {live_seed}: {live['expressions']} expressions in {live['seconds']:
 for key in ("acc@0.5", "ciou", "miou_mask", "emission_rate"):
     now, published = value(live, f"{MAIN}.{key}"), sweep.mean(key, **short)
     plain = sweep.mean(key, switch="none", budget="short")
-    texts = ["{:.3f} [{:.3f}, {:.3f}]".format(*v) if v else "not there yet" for v in (published, plain)]
+    texts = [str(found or "not there yet") for found in (published, plain)]
     print(f"{key:14} now {now or 0:.3f}   published {texts[0]}   without the switch {texts[1]}")
 
 # %% [markdown]
@@ -470,7 +470,7 @@ for key in ("acc@0.5", "ciou", "miou_mask", "emission_rate"):
 
 # %%
 from pgpt_lib.forest_plot import forest
-from pgpt_lib.sweeps.costs import METRICS, costs, reading
+from pgpt_lib.sweeps.costs import METRICS, costs, decided, reading
 
 found = {key: costs(sweep, key) for key in METRICS}
 fig, axes = plt.subplots(1, len(METRICS), figsize=(12, 4.2), sharey=True)
@@ -486,13 +486,14 @@ run.figure(fig, "forest", alt="What each difference of the released code costs, 
 
 # %%
 for name, d in DIFFERENCES.items():
-    print(f"{d.title:28} boxes {reading(found['acc@0.5'][name]):38} masks {reading(found['ciou'][name])}")
-decided = [n for n in DIFFERENCES if any(v and (v[1] > 0 or v[2] < 0) for v in (f[n] for f in found.values()))]
-print(f"\ndecided by some interval: {', '.join(decided) or 'none'}")
+    print(f"{d.title:28} boxes {reading(found['acc@0.5'][name]):42} masks {reading(found['ciou'][name])}")
+clear = [name for name in DIFFERENCES if any(decided(rows[name]) for rows in found.values())]
+print(f"\ndecided by some interval: {', '.join(clear) or 'none'}")
 
 # %% [markdown]
-# A row where everything is undecided is a result too: that fault was learnt around, at this size, with this data. It
-# does not say that it would be at another.
+# `open` means that the interval holds 0, or that there is one seed. A row where everything is open is a result too,
+# once its three seeds are there: that fault was learnt around, at this size, with this data. It does not say that it
+# would be at another.
 #
 # ## 7 · The paper against itself
 #
@@ -653,7 +654,7 @@ short_scores = {key: live["metrics"][MAIN].get(key) for key in ("acc@0.5", "ciou
 run.finish(
     metrics={
         "cells": {"done": len(sweep.results), "missing": len(sweep.missing)},
-        "costs": {key: {n: v for n, v in rows.items() if v} for key, rows in found.items()},
+        "costs": {key: {n: list(v[:3]) for n, v in rows.items() if v} for key, rows in found.items()},
         "short_live": short_scores,
         "giou_correlation": likeness, "giou_false_overlap": touching, "distinct_codes": distinct,
         "table7_line": {"start": start_seconds, "per_token": each},

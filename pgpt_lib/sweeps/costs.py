@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..evaluation.series import MAIN
-from .reading import Sweep
+from .reading import OverSeeds, Sweep
 from .results import difference, metric
 
 DEFAULT = "none"  # the switch of a cell without any
@@ -53,8 +53,8 @@ DIFFERENCES = {
 """By the name of the switch in the sweep; teacher forcing stands beside the free-running scores of every cell."""
 
 
-def costs(sweep: Sweep, key: str) -> dict[str, list[float] | None]:
-    """Our default minus the released code's choice in a metric, [value, low, high], for each of `DIFFERENCES`.
+def costs(sweep: Sweep, key: str) -> dict[str, OverSeeds | None]:
+    """Our default minus the released code's choice in a metric, for each of `DIFFERENCES`, paired by seed.
 
     Positive: the choice costs something. None where a side has no finished cell, or the metric is not measured.
     Teacher forcing is compared within the default's own cells; there a negative number is what the shortcut adds.
@@ -62,22 +62,26 @@ def costs(sweep: Sweep, key: str) -> dict[str, list[float] | None]:
     Args:
         key: of the main split's metrics, as `acc@0.5` or `region_caption.mask`.
     """
-    path = f"{MAIN}.{key}"
-    ours = sweep.cells(switch=DEFAULT)
-    found = {name: difference(ours, sweep.cells(switch=name), path) for name in DIFFERENCES if name != FORCED}
-    return {**found, FORCED: difference(ours, [_forced(result, key) for result in ours], path)}
+    default = {"switch": DEFAULT}
+    found = {name: sweep.gap(key, default, {"switch": name}) for name in DIFFERENCES if name != FORCED}
+    ours = sweep.cells(**default)
+    forced = difference(ours, [_forced(result, key) for result in ours], f"{MAIN}.{key}")
+    return {**found, FORCED: OverSeeds.of(forced, len(ours)) if forced else None}
+
+
+def decided(found: OverSeeds | None) -> str:
+    """`costs` or `gains` where the whole interval of at least two seeds lies on that side, else an empty string."""
+    if found is None or found.seeds < 2 or found.low <= 0 <= found.high:
+        return ""
+    return "costs" if found.low > 0 else "gains"
+
+
+def reading(found: OverSeeds | None) -> str:
+    """A cost in words: what its interval decides."""
+    return f"{decided(found) or 'open:'} {found.signed}" if found else "not there yet"
 
 
 def _forced(result: Mapping[str, Any], key: str) -> dict[str, Any]:
     """A result whose main metric is the teacher-forced one."""
     value = metric(result, f"{MAIN}.{FORCED}.{key}")
     return {**result, "metrics": {MAIN: {key: value} if value is not None else {}}}
-
-
-def reading(interval: Sequence[float] | None) -> str:
-    """A cost in words: what its interval decides."""
-    if interval is None:
-        return "not there yet"
-    value, low, high = interval
-    decided = "costs" if low > 0 else "gains" if high < 0 else "undecided:"
-    return f"{decided} {abs(value) if decided != 'undecided:' else value:.3f} [{low:+.3f}, {high:+.3f}]"
