@@ -64,6 +64,7 @@ def result(cell: Cell) -> dict[str, Any]:
         **rate,
         "parameters": {"trainable": 1_200_000 if factors.get("rank") == "full" else 291_080, "llm_trainable": 17_152,
                        "llm": 957_568},
+        "aligned": None,
         "before": {"questions": questions(0.9)},
         "metrics": metrics,
         "curve": [point(share, steps, seconds, each, acc) for share in run.curve],
