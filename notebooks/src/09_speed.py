@@ -443,8 +443,8 @@ run.figure(fig, "parts", alt="Seconds of vision, prefill, decoding and head, mea
 # %% [markdown]
 # With one token there is no decoding at all: vision, prefill and head are what remains, and no representation can get
 # below them. With a cache they weigh as much as a good many steps, and *that* is why one token instead of 25 is never
-# 25 times as fast. Without a cache every token costs a prefill, the fixed part shrinks to nothing, and the ratio of
-# times becomes the ratio of tokens.
+# 25 times as fast. Without a cache every token costs a prefill or more, and the ratio of times nears the ratio of
+# tokens; for hundreds of tokens it exceeds that, since the text that is read again grows with each of them.
 #
 # How good is the prediction?
 
