@@ -26,6 +26,7 @@ COMMANDS = {
     "train": "Train outside a notebook.",
     "evaluate": "Evaluate a trained checkpoint.",
     "estimate": "Say what a profile costs on given hardware, without the hardware.",
+    "bench": "Measure speed on this machine, beside what its rates predict.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
     "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",

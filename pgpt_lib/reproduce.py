@@ -30,7 +30,7 @@ from .files import digest, read_json, write_json, write_text
 from .notebook import HEADLESS, RUN_TOKEN
 from .notebook_parameters import Parameter, check, declared
 from .notebook_sources import front_matter
-from .reuse import common_inputs, notebook_inputs, outdated
+from .reuse import common_inputs, notebook_inputs, outdated, sweep_inputs
 
 NOTEBOOKS = project.ROOT / "notebooks"
 ONLY = {"photos": ("01", "04", "05", "06")}
@@ -169,7 +169,7 @@ def _run_steps(steps: Sequence[Step], profile: Profile, out: Path, timeout: floa
     for number, step in enumerate(steps, 1):
         expected = sum(s.minutes for s in steps[number - 1 :]) * 60
         head = f"notebook {number} of {len(steps)}: {step.slug}"
-        inputs = {**common, **notebook_inputs(step.source, step.parameters)}
+        inputs = {**common, **notebook_inputs(step.source, step.parameters), **sweep_inputs(step.source, out)}
         why = outdated(out, step.slug, inputs)
         if why:
             log(f"{head}, elapsed {clock(time.time() - began)}, expected for the rest {clock(expected)} ({why})")

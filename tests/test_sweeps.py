@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import toy_sweep
 
 from pgpt_lib import project
 from pgpt_lib.commands.sweep import choose, one_cell
@@ -128,15 +129,29 @@ def test_a_cell_is_trained_and_scored(one):
     assert result["metrics"][MAIN]["ciou"] is None  # boxes alone
     assert result["metrics"][MAIN]["questions"]["all"]["n"] == result["before"]["questions"]["all"]["n"] > 0
     assert [p["step"] for p in result["curve"]] == [1, 2] and result["log"][-1]["step"] == result["steps"] == 2
-    weights = [result["layer_weights"], *(p["layer_weights"] for p in result["curve"])]
-    assert all(w.keys() == {"llm", "mask"} and sum(w["llm"]) == pytest.approx(1, abs=1e-5) for w in weights)
-    assert weights[0]["llm"] != weights[2]["llm"]  # learned
+    weights = result["weights"]
+    assert all(w.keys() >= {"step", "llm"} and sum(w["llm"]) == pytest.approx(1, abs=1e-5) for w in weights)
+    assert weights[0]["step"] == 0 and weights[0]["llm"] != weights[-1]["llm"]  # learned
     assert 0 < result["curve"][0]["seconds"] < result["curve"][1]["seconds"] <= result["seconds"] + 1e-6
     assert result["seconds"] < result["wall_seconds"] and result["log"][-1]["seconds"] <= result["seconds"] + 1e-6
     assert "giou" in result["log"][0]["losses"] and result["parameters"]["llm_trainable"] < result["parameters"]["llm"]
     folder = engine.sweep_folder(out, "losses")
     assert not worker.work_folder(folder, result["id"]).exists()  # no checkpoint is left
     assert read_json(results.result_file(folder, result["id"]))["metrics"] == worker.read_back(result["metrics"])
+
+
+def test_the_toy_sweep_of_other_tests_has_the_form_of_a_cell(one):
+    """What those tests read is what a sweep writes, key by key."""
+    real, toy = worker.read_back(one[1]), toy_sweep.result(cell_of("losses", **L1))
+
+    def keys(found, depth=3):
+        return {k: keys(v, depth - 1) for k, v in found.items()} if isinstance(found, dict) and depth else None
+
+    assert keys(toy, 1) == keys(real, 1)
+    for part in ("cell", "parameters", "before", "metrics"):
+        assert keys(toy[part]) == keys(real[part]), part
+    for part in ("curve", "log", "weights"):
+        assert keys(toy[part][0], 1) == keys(real[part][0], 1), part
 
 
 def test_a_finished_cell_is_not_run_again(one, monkeypatch):
@@ -310,6 +325,11 @@ def test_means_and_differences_over_seeds():
     seeds = 4.302652729911275 * 0.1 / 3**0.5  # Student's t with two degrees of freedom
     assert found == pytest.approx([0.6, 0.6 - (seeds**2 + 0.03**2) ** 0.5, 0.6 + (seeds**2 + 0.03**2) ** 0.5])
     assert results.difference(a, b, path) == pytest.approx([0.1, 0.05, 0.15])  # the same for each seed: scenes alone
+    wider = [finished("losses", acc, 0.02, terms="bce", seed=s) for s, acc in enumerate((0.4, 0.3))]
+    _, low, high = results.difference(a[:2], wider, path)  # 0.1 and 0.3: t of one degree of freedom times 0.1
+    assert (high - low) / 2 == pytest.approx(((12.7062 * 0.1) ** 2 + 0.03**2 + 0.02**2) ** 0.5)
+    assert results.contrast([(1, a), (-1, b), (-1, a), (1, b)], path)[0] == pytest.approx(0)
+    assert results.contrast([(1, a), (-1, b), (-1, b[:0])], path) is None
     assert results.difference(a, b[:0], path) is None and results.mean([], path) is None
     assert results.metric(a[0], f"{MAIN}.questions.all.accuracy") == [0.7, 0.6, 0.8]
     assert results.metric(a[0], f"{MAIN}.nothing.here") is None

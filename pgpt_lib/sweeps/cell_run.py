@@ -32,6 +32,7 @@ from .alignment import aligned_weights
 from .cells import Cell
 from .rates import learning_rate_of
 from .switches import require_all
+from .weights import WeightTrack
 
 if TYPE_CHECKING:
     from ..model import PerceptionGPT
@@ -56,9 +57,8 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
 
     Returns:
         `cell` (factors), `metrics` (as in report.json: data set/split to scores), `before` (questions before tuning),
-        `curve`, `log`, `parameters`, `aligned` (see `alignment.py`, null for the bundled weights), `layer_weights`
-        before tuning (those on the way are in the curve), `seconds` (of training alone), `wall_seconds`, and what it
-        all depends on.
+        `curve`, `log`, `weights` (see `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled
+        weights), `seconds` (of training alone), `wall_seconds`, and what it all depends on.
 
     Raises:
         InputError: a switch that this version lacks.
@@ -70,17 +70,22 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
     profile = _scheduled(cell, cell.profile(), rate["lr"], folder)
     checkpoints = folder / "checkpoint"
     start = starting_point(folder, profile, cell.seed, resume=checkpoints.is_dir())
-    weights, alignment = aligned_weights(cell, profile, results) or (None, None)
-    model, stream = build_model(profile, cell.seed, aligned=weights), build_stream(profile, cell.seed)
-    scorer, first_weights = Scorer(cell, model, profile), layer_weights(model)
+    aligned, alignment = aligned_weights(cell, profile, results) or (None, None)
+    model, stream = build_model(profile, cell.seed, aligned=aligned), build_stream(profile, cell.seed)
+    scorer = Scorer(cell, model, profile)
     before = read_json(folder / "before.json")
     if before is None:
         before = scorer.questions()
         write_json(folder / "before.json", before)
     curve = Curve(folder, scorer, cell, profile, start[1].step if start else 0)
-    done = fit(
-        model, stream, batch_maker(model, stream, progress), profile, cell.seed, folder, start, curve.on_log, progress
-    )
+    weights = WeightTrack(folder, model, start[1].step if start else 0)
+
+    def on_log(line: Mapping[str, Any]) -> None:
+        weights.on_log(line)
+        curve.on_log(line)
+
+    maker = batch_maker(model, stream, progress)
+    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress)
     metrics = scorer.all_sets()
     log = [
         {
@@ -107,11 +112,11 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
             "llm": sum(p.numel() for p in model.llm.parameters()),
         },
         "aligned": alignment,
-        "layer_weights": first_weights,
         "before": {"questions": before},
         "metrics": metrics,
         "curve": curve.points,
         "log": log,
+        "weights": weights.points,
         "seconds": done.seconds - curve.paused(done.steps),
         "wall_seconds": time.monotonic() - began + _earlier(start),
         "threads": torch.get_num_threads(),
@@ -178,6 +183,8 @@ class Scorer:
             for split in splits[1:]:
                 name = f"refshapes-{dataset}/{split}"
                 main = name == MAIN
+                if not main and run.splits == "main":
+                    continue
                 tasks = [t for t in run.tasks if t != "question"] if main else ["rec"]
                 scenes = run.eval_scenes if main else max(1, run.eval_scenes // 2)
                 found[name] = self._score(dataset, split, scenes, tasks, run.teacher_forced and main)
@@ -224,15 +231,8 @@ class Curve:
         began, paused = time.monotonic(), self.paused()
         scores = self.scorer.point()
         point = {"step": line["step"], "expressions": line["step"] * self.a_step, "seconds": line["seconds"] - paused}
-        weights = layer_weights(self.scorer.model)
-        self.points.append({**point, **scores, "layer_weights": weights, "paused": time.monotonic() - began})
+        self.points.append({**point, **scores, "paused": time.monotonic() - began})
         write_json(self.path, self.points)
-
-
-def layer_weights(model: PerceptionGPT) -> dict[str, list[float]]:
-    """The weights of the tower's layers for the language model, `llm`, and for the mask decoder, `mask`."""
-    own = {"llm": model.fusion, "mask": model.mask_fusion or model.fusion}
-    return {name: fusion.weights().tolist() for name, fusion in own.items()}
 
 
 @contextmanager

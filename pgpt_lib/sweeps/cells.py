@@ -32,6 +32,7 @@ class RunSettings(Section):
     align_scenes: PositiveInt = 4000  # pictures for that
     mask_threshold: float = Field(default=0.5, gt=0, lt=1)  # probability from which a pixel belongs to a mask
     tasks: tuple[str, ...] = ("rec", "question")  # scored on the main split; the other splits are `rec` alone
+    splits: Literal["all", "main"] = "all"  # main: the other splits are left out
     teacher_forced: bool = False  # also score with the true answers' words given
     eval_scenes: PositiveInt  # of the main split; the others take half
     question_scenes: PositiveInt  # for questions, before and after
