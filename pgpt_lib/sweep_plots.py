@@ -101,6 +101,8 @@ def scores(
     ax.set(xticks=range(len(groups)), xticklabels=list(groups), xlim=(-0.55, len(groups) - 0.45), ylabel=ylabel)
     ax.set_title(title)
     ax.margins(y=0.08)
+    if not named:
+        ax.set_ylim(0, 1)
     ax.grid(axis="x", visible=False)
     empty = any(found is None for values in groups.values() for found in values.values())
     _note(ax, note if empty else "", "at a bar's foot: seeds" if named else "")
@@ -170,14 +172,14 @@ def score_curves(
                 label = f"{name}, {len(cells)} seed{'s' * (len(cells) != 1)}" if i == 0 else None
                 style: dict[str, Any] = {"color": REPRESENTATIONS[name], "marker": MARKERS[name], "markersize": 4}
                 ax.plot(*zip(*points, strict=True), alpha=0.8, label=label, **style)
+    missing, note = [name for name, cells in results.items() if not cells], note.replace("; ", ";\n")
+    if len(missing) == len(results):
+        return nothing_yet(ax, note)
     for level in levels:
         ax.axhline(level, color=QUIET, linewidth=1, linestyle="--")
-    missing = ", ".join(name for name, cells in results.items() if not cells)
-    if len(missing.split(", ")) == len(results):
-        return nothing_yet(ax, note)
     ax.set(xlabel=f"{x} of training" if x == "seconds" else f"{x} seen", ylabel="Acc@0.5" if key == "acc@0.5" else key)
     ax.set_ylim(0, None)
-    _note(ax, f"{missing} {note}" if missing else "")
+    _note(ax, f"{', '.join(missing)} {note}" if missing else "")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(fontsize=8)
     return ax
