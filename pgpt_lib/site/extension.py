@@ -1,0 +1,40 @@
+"""What Sphinx lacks for this site: formulas as MathML, which needs no script, and docstrings with Markdown's code blocks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from docutils import nodes
+from docutils.utils.math import latex2mathml
+from sphinx.application import Sphinx
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Sphinx's entry point."""
+    app.add_html_math_renderer("presentation_mathml", (_inline, None), (_block, None))
+    app.connect("autodoc-process-docstring", _code_blocks, priority=100)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def _inline(translator: Any, node: nodes.math) -> None:
+    translator.body.append(latex2mathml.tex2mathml(node.astext()))
+    raise nodes.SkipNode
+
+
+def _block(translator: Any, node: nodes.math_block) -> None:
+    translator.body.append(f"<div>{latex2mathml.tex2mathml(node.astext(), as_block=True)}</div>")
+    raise nodes.SkipNode
+
+
+def _code_blocks(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Mark lines indented by four after a blank one as code, as Markdown reads them."""
+    changed: list[str] = []
+    inside = False
+    for number, line in enumerate(lines):
+        indented = line.startswith("    ")
+        after_blank = number > 1 and not lines[number - 1].strip()
+        if indented and not inside and after_blank and not lines[number - 2].startswith(" "):
+            changed += ["::", ""]
+        inside = inside and (indented or not line.strip()) or (indented and after_blank)
+        changed.append(line)
+    lines[:] = changed
