@@ -14,10 +14,12 @@
 # memory_gb: {smoke: 1.5, cpu: 2.5, photos: 3}
 # ```
 #
-# A *vision transformer* (ViT) cuts a picture into patches, turns each into a vector (a *token*) and sends all of them
-# through a stack of blocks, the layers. Most vision-language models hand the last layer's tokens to the language
-# model. But a ViT is trained to say *what* is in a picture, and on its way there it may drop what is no help with
-# that: the exact colour, the fine position. PerceptionGPT must draw outlines, so it takes all layers (equation 1):
+# A [*vision transformer*](../docs/glossary.md#vision-tower) (ViT) cuts a picture into
+# [patches](../docs/glossary.md#patch), turns each into a vector (a [*token*](../docs/glossary.md#token)) and sends all
+# of them through a stack of blocks, the layers. Most vision-language models hand the last layer's tokens to the
+# language model. But a ViT is trained to say *what* is in a picture, and on its way there it may drop what is no help
+# with that: the exact colour, the fine position. PerceptionGPT must draw outlines, so it [takes all
+# layers](../docs/glossary.md#layer-fusion) (equation 1):
 #
 # $$V = \sum_{i=1}^{n} w_i V_i, \qquad \sum_{i=1}^{n} w_i = 1$$
 #
@@ -237,9 +239,9 @@ assert difference < 1e-3
 # %% [markdown]
 # ## 4 · What each layer knows
 #
-# A *linear probe* asks a layer a question: can a linear classifier read the answer from single tokens? We ask two
-# questions about RefShapes scenes, for every token that lies on an object: which *colour*, and which *shape*? First
-# the scenes and their layers.
+# A [*linear probe*](../docs/glossary.md#linear-probe) asks a layer a question: can a linear classifier read the answer
+# from single tokens? We ask two questions about RefShapes scenes, for every token that lies on an object: which
+# *colour*, and which *shape*? First the scenes and their layers.
 
 # %%
 from pgpt_lib.data.refshapes.levels import COLOURS, SHAPES
@@ -527,8 +529,8 @@ run.figure(fig, "fused", alt="Features of a photograph as colours: last layer, m
 # 3. A probe reads a token alone. What could the language model read from sixty-four tokens that no probe can?
 #
 # **Read next:** Oquab et al., *DINOv2*, TMLR 2024 (the tower); Alain and Bengio, *Understanding intermediate layers
-# using linear classifier probes*, 2016; Lin et al., *Feature Pyramid Networks*, CVPR 2017 (the idea that the paper
-# cites). Notebook 08 runs the comparison of strategies on the whole model.
+# using linear classifier probes*, arXiv 2016; Lin et al., *Feature Pyramid Networks*, CVPR 2017 (the idea that the
+# paper cites). Notebook 08 runs the comparison of strategies on the whole model.
 
 # %%
 run.finish(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
+
+
+SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -17,13 +21,18 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(latex2mathml.tex2mathml(node.astext()))
+    translator.body.append(_mathml(node))
     raise nodes.SkipNode
 
 
 def _block(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f"<div>{latex2mathml.tex2mathml(node.astext(), as_block=True)}</div>")
+    translator.body.append(f"<div>{_mathml(node, as_block=True)}</div>")
     raise nodes.SkipNode
+
+
+def _mathml(node: nodes.Element, as_block: bool = False) -> str:
+    """Docutils' converter knows no sizes of brackets, and browsers stretch those by themselves."""
+    return str(latex2mathml.tex2mathml(SIZES.sub("", node.astext()), as_block=as_block))
 
 
 def _code_blocks(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
