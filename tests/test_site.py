@@ -1,0 +1,223 @@
+"""The site: its pages, their links, and a build of it where Sphinx is installed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import runpy
+import shutil
+
+import nbformat
+import pytest
+
+from pgpt_lib import project, reproduce
+from pgpt_lib.errors import InputError, RunError
+from pgpt_lib.notebook_sources import front_matter
+from pgpt_lib.site import build as building
+from pgpt_lib.site.layout import CONFIG, choose_report, lay_out
+from pgpt_lib.site.lessons import write_lesson
+from pgpt_lib.site.pages import examine
+
+ROOT = project.ROOT
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    lay_out(folder / "source", folder / "extra", None)
+    return folder / "source"
+
+
+def markdown(path):
+    """The text of a page, code left out."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = nbformat.reads(text, as_version=4).cells
+        text = "\n\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+    return re.sub(r"```.*?```|`[^`\n]*`|\$[^$]*\$", "", text, flags=re.S)
+
+
+def anchors(path):
+    """The places of a page that a link can name: a heading in lower case, spaces as hyphens, signs dropped."""
+    headings = re.findall(r"^#+ (.+)$", path.read_text(encoding="utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+def broken(path):
+    """Relative links of a page that lead nowhere."""
+    for link in LINK.findall(markdown(path)):
+        file, _, place = link.partition("#")
+        target = path.parent / file if file else path
+        if ":" in file:
+            continue
+        if not target.exists() or (place and target.suffix == ".md" and place not in anchors(target)):
+            yield f"{path.name}: {link}"
+
+
+def test_settings_load_without_sphinx_and_execute_nothing():
+    settings = runpy.run_path(str(CONFIG / "conf.py"))
+    assert settings["nb_execution_mode"] == "off"
+    assert all((CONFIG / folder).is_dir() for folder in settings["html_static_path"])
+    for name in settings["html_css_files"]:
+        assert "http" not in (CONFIG / "_static" / name).read_text()
+
+
+def test_every_page_is_in_a_toctree_that_exists(source):
+    listed = {source / "index"}
+    for page in [*source.rglob("*.md"), *source.rglob("*.rst")]:
+        blocks = re.findall(r"```\{toctree\}(.*?)```|\.\. toctree::(.*)", page.read_text(), re.S)
+        for entry in "\n".join(map("".join, blocks)).split():
+            if not entry.startswith(":") and "/" in entry or (page.parent / f"{entry}.rst").exists():
+                found = [path.with_suffix("") for path in page.parent.glob(f"{entry}.*") if path.is_file()]
+                assert found, f"{page}: {entry}"
+                listed.update(found)
+    pages = {p.with_suffix("") for suffix in ("md", "rst", "ipynb") for p in source.rglob(f"*.{suffix}")}
+    assert pages == listed
+
+
+def test_no_link_between_pages_is_broken(source):
+    pages = [*source.rglob("*.md"), *source.rglob("*.ipynb"), *NOTEBOOKS]
+    assert [link for page in pages for link in broken(page)] == []
+    assert sum("glossary.md#" in link for page in NOTEBOOKS for link in LINK.findall(markdown(page))) >= 25
+
+
+def test_each_term_is_explained_once():
+    terms = re.findall(r"^### (.+)\n(.+)$", (ROOT / "docs/glossary.md").read_text(), re.M)
+    assert len(terms) == len({name.lower() for name, _ in terms}) >= 30
+    assert all(text.strip() for _, text in terms)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_can_be_found_and_ends_with_questions_and_reading(path):
+    assert f"../notebooks/{path.name}" in (ROOT / "docs/which_notebook.md").read_text()
+    end = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"][-1]
+    questions, _, reading = end.partition("## Questions to think about")[2].partition("**Read next:**")
+    assert re.findall(r"^(\d)\. ", questions, re.M) == ["1", "2", "3"]
+    papers = re.findall(r"\*[^*]+\*[^*]*?\b(?:19|20)\d\d\b", reading, re.S)
+    assert len(papers) >= 3, reading
+
+
+def executed(folder, alt="Two dots [a]"):
+    """A run's folder with one executed notebook that shows a picture."""
+    path = folder / "00_setup_and_data" / "00_setup_and_data.ipynb"
+    lesson = nbformat.read(NOTEBOOKS[0], as_version=4)
+    code = [cell for cell in lesson.cells if cell.cell_type == "code"]
+    metadata = {"image/png": {"alt": alt}} if alt else {}
+    output = nbformat.v4.new_output("display_data", {"image/png": PICTURE, "text/plain": "<Image>"}, metadata=metadata)
+    code[1].outputs = [output]
+    lesson.cells[1].source = "See [*mask*](../../../docs/glossary.md#mask).\n"
+    lesson.cells[1].cell_type = "markdown"
+    path.parent.mkdir(parents=True)
+    nbformat.write(lesson, path)
+    return path
+
+
+def test_an_executed_lesson_keeps_words_of_its_pictures_and_its_links(tmp_path):
+    path, target = executed(tmp_path / "run"), tmp_path / "site" / "notebooks" / "00_setup_and_data.ipynb"
+    write_lesson(path, target, "Executed in the profile `toy`.")
+    lesson = nbformat.read(target, as_version=4)
+    outputs = [output for cell in lesson.cells for output in cell.get("outputs", ())]
+    shown = re.fullmatch(r"!\[Two dots \\\[a\\\]\]\((.+)\)", outputs[0]["data"]["text/markdown"])
+    assert (target.parent / shown[1]).stat().st_size > 50 and list(outputs[0]["data"]) == ["text/markdown"]
+    assert "(../docs/glossary.md#mask)" in lesson.cells[1].source
+    first = lesson.cells[0].source
+    facts = front_matter(nbformat.read(path, as_version=4), path.stem)
+    assert "Executed in the profile `toy`." in first and facts.objectives[0] in first and "```yaml" not in first
+    assert all("hide-input" in cell.metadata["tags"] for cell in lesson.cells if "nbgrader" in cell.metadata)
+
+
+@pytest.mark.parametrize("there, chosen", [("cpu smoke", "cpu"), ("smoke", "smoke"), ("photos", None), ("", None)])
+def test_the_report_that_is_shown(tmp_path, there, chosen):
+    for name in there.split():
+        executed(tmp_path / name)
+    assert choose_report(reports=tmp_path) == (tmp_path / chosen if chosen else None)
+
+
+def test_a_page_says_where_its_outputs_come_from(tmp_path):
+    report = executed(tmp_path / "mine").parent.parent
+    laid = lay_out(tmp_path / "source", tmp_path / "extra", report)
+    assert laid.executed == ("00_setup_and_data",) and "01_layer_fusion" in laid.unexecuted
+    heads = [nbformat.read(tmp_path / "source/notebooks" / p.name, as_version=4).cells[0].source for p in NOTEBOOKS[:2]]
+    assert "the outputs are those of the report `mine`" in heads[0]
+    assert "Not executed: the report `mine` has no run of this notebook" in heads[1]
+
+
+def test_a_report_without_executed_notebooks_is_refused(tmp_path):
+    with pytest.raises(InputError, match=str(tmp_path)):
+        choose_report(str(tmp_path))
+
+
+def test_an_executed_copy_links_to_the_glossary_from_where_it_lies(tmp_path, monkeypatch):
+    monkeypatch.setattr(project, "ROOT", tmp_path)
+    copy = tmp_path / "reports" / "cpu" / "00_a" / "00_a.ipynb"
+    copy.parent.mkdir(parents=True)
+    copy.write_text("[x](../docs/glossary.md#mask)")
+    reproduce._deepen_links(copy)
+    assert copy.read_text() == "[x](../../../docs/glossary.md#mask)"
+
+
+@pytest.mark.parametrize(
+    "body, problem",
+    [
+        ('<a href="b.html#there">x</a><img src="p.png" alt="a dot">', None),
+        ('<a href="c.html">x</a>', "c.html leads nowhere"),
+        ('<a href="../../outside.html">x</a>', "outside.html leads nowhere"),
+        ('<a href="b.html#gone">x</a>', "b.html#gone has no such place"),
+        ('<a href="#gone">x</a>', "#gone has no such place"),
+        ('<img src="p.png">', "no alternative text for p.png"),
+        ('<img src="p.png" alt=" ">', "no alternative text for p.png"),
+        ('<img src="q.png" alt="a dot">', "q.png leads nowhere"),
+        ('<script src="https://cdn.example.org/x.js"></script>', "from another host"),
+        ('<link href="//example.org/x.css">', "from another host"),
+    ],
+)
+def test_faults_of_pages_are_found(tmp_path, body, problem):
+    (tmp_path / "a.html").write_text(f'{body}<a href="https://example.org/paper">y</a>')
+    (tmp_path / "b.html").write_text('<p id="there">z</p>')
+    (tmp_path / "p.png").write_bytes(b"x")
+    found = examine(tmp_path)
+    assert found.pages == 2 and found.external == {"https://example.org/paper"}
+    assert [problem] if problem else not found.problems
+    assert len(found.problems) == (problem is not None) and all(problem in text for text in found.problems)
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "NEEDED", ("json",))
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="no site"):
+        building.build(tmp_path)
+    monkeypatch.setattr(building, "NEEDED", ("json", "no_such_package"))
+    with pytest.raises(InputError, match="no_such_package.*pip install"):
+        building.build(tmp_path / "new")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, building.NEEDED)), reason="the extra `site` is not installed"
+)
+def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
+    monkeypatch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
+    out, run = tmp_path / "site", tmp_path / "mine"
+    executed(run)
+    laid, found = building.build(out, str(run))
+    assert laid.executed == ("00_setup_and_data",) and found.problems == [] and found.figures >= 1
+    page = (out / "notebooks/00_setup_and_data.html").read_text()
+    assert 'alt="Two dots [a]"' in page and "<details" in page
+    assert "<math" in (out / "notebooks/03_losses.html").read_text()
+    assert 'id="pgpt_lib.regions.Region"' in (out / "api/regions.html").read_text()
+    shutil.rmtree(run)
+    executed(run, alt="")
+    with pytest.raises(RunError, match="no alternative text"):
+        building.build(out, str(run))
+    assert (out / "index.html").exists()
+    assert not [path for path in tmp_path.iterdir() if path.name not in ("site", "mine")]
+
+
+def _all_but(*names):
+    """Every module of the library but some: reading the docstrings of all takes most of a build."""
+    package = ROOT / "pgpt_lib"
+    return tuple(path.stem for path in package.iterdir() if path.stem not in names)
