@@ -196,9 +196,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(
-    not all(map(importlib.util.find_spec, building.NEEDED)), reason="the extra `site` is not installed"
-)
+@pytest.mark.skipif(not all(map(importlib.util.find_spec, building.NEEDED)), reason="the extra `site` is not installed")
 def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
     out, run = tmp_path / "site", tmp_path / "mine"

@@ -1,4 +1,4 @@
-"""What Sphinx lacks for this site: formulas as MathML, which needs no script, and docstrings with Markdown's code blocks."""
+"""What Sphinx lacks for this site: formulas as MathML, which needs no script, and code blocks in docstrings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from typing import Any
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
-
 
 SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")
 

@@ -77,8 +77,8 @@ def _lessons(folder: Path, report: Path | None) -> Laid:
     for slug, path in sources.items():
         if report and slug in executed:
             result = read_json(report / slug / "result.json") or {}
-            profile, seed = result.get("profile", report.name), result.get("seed", 0)
-            note = f"Executed in the profile `{profile}` with seed {seed}; the outputs are those of the report `{report.name}`."
+            how = f"in the profile `{result.get('profile', report.name)}` with seed {result.get('seed', 0)}"
+            note = f"Executed {how}; the outputs are those of the report `{report.name}`."
         else:
             why = f"the report `{report.name}` has no run of this notebook" if report else "there is no report of a run"
             note = f"Not executed: {why}. `make run` makes the outputs."
@@ -121,7 +121,9 @@ def _api(folder: Path) -> None:
         write_text(folder / f"{name}.rst", "\n".join(blocks))
     listed = "\n".join(f"   {name}" for name in names)
     text = "What notebooks and commands call. The commands themselves: ``python -m pgpt_lib --help``."
-    write_text(folder / "index.rst", f"The library\n===========\n\n{text}\n\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n")
+    write_text(
+        folder / "index.rst", f"The library\n===========\n\n{text}\n\n.. toctree::\n   :maxdepth: 1\n\n{listed}\n"
+    )
 
 
 def _submodules(package: Path) -> list[str]:

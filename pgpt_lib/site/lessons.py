@@ -53,8 +53,9 @@ def _head(cell: Any, name: str, note: str) -> None:
     minutes = ", ".join(f"{value:g} in `{profile}`" for profile, value in facts.minutes.items())
     goals = "\n".join(f"- {goal}" for goal in facts.objectives)
     text = (
-        f":::{{note}}\n{note}\n:::\n\n**You will**\n\n{goals}\n\n**Helpful before:** {'; '.join(facts.prerequisites)}.\n\n"
-        f"**In the paper:** {facts.paper}.\n\n**Minutes on two cores:** {minutes}."
+        f":::{{note}}\n{note}\n:::\n\n**You will**\n\n{goals}\n\n"
+        f"**Helpful before:** {'; '.join(facts.prerequisites)}.\n\n"
+        f"**In the paper:** {facts.paper}.\n\n**Minutes:** {minutes}."
     )
     cell.source = FENCE.sub(lambda match: text, cell.source, count=1)
 

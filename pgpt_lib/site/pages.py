@@ -1,4 +1,4 @@
-"""Reads a built site: links that lead nowhere, pictures without words, anything that another host would have to send."""
+"""Reads a built site: links that lead nowhere, pictures without words, whatever another host would have to send."""
 
 from __future__ import annotations
 
