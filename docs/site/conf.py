@@ -22,6 +22,7 @@ default_role = "literal"  # docstrings write `name`
 napoleon_use_ivar = True
 add_module_names = False
 toc_object_entries = False
+suppress_warnings = ["ref.python"]  # two modules may show one class
 
 html_theme = "furo"
 html_title = project

@@ -424,15 +424,15 @@ photo_probes = {
     name: layer_probe(found, photo_labels, split="tokens", seed=seed)
     for name, found in {tower.name: layers, "random weights": blank_photos}.items()
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.6))
-plots.show_image(squares[shown[0]], left, "tokens with a label")
-label_map = torch.where(photo_labels[0] < 0, torch.nan, photo_labels[0].float()).reshape(sharp.grid, -1)
-left.imshow(label_map, extent=(0, sharp.image_size, sharp.image_size, 0), alpha=0.5, cmap="tab10")
 
 # %% [markdown]
 # Left the labels of one photograph, right the probes over all of them:
 
 # %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.6))
+plots.show_image(squares[shown[0]], left, "tokens with a label")
+label_map = torch.where(photo_labels[0] < 0, torch.nan, photo_labels[0].float()).reshape(sharp.grid, -1)
+left.imshow(label_map, extent=(0, sharp.image_size, sharp.image_size, 0), alpha=0.5, cmap="tab10")
 for name, probe in photo_probes.items():
     right.plot(numbers, probe.accuracy, marker="o", label=f"{name}: {max(probe.accuracy):.2f} at best")
 right.axhline(photo_probes[tower.name].majority, color=plots.QUIET, linestyle="--", label="most frequent answer")

@@ -10,12 +10,13 @@ from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 
 SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")
+JOINED = re.compile(r"(`[^`\n]+`)(?=\w)")
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     """Sphinx's entry point."""
     app.add_html_math_renderer("presentation_mathml", (_inline, None), (_block, None))
-    app.connect("autodoc-process-docstring", _code_blocks, priority=100)
+    app.connect("autodoc-process-docstring", _as_markdown, priority=100)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -34,8 +35,8 @@ def _mathml(node: nodes.Element, as_block: bool = False) -> str:
     return str(latex2mathml.tex2mathml(SIZES.sub("", node.astext()), as_block=as_block))
 
 
-def _code_blocks(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """Mark lines indented by four after a blank one as code, as Markdown reads them."""
+def _as_markdown(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
+    """Read a docstring as Markdown does: indented lines after a blank one are code, `name`s may take an ending."""
     changed: list[str] = []
     inside = False
     for number, line in enumerate(lines):
@@ -44,5 +45,5 @@ def _code_blocks(app: Any, what: str, name: str, item: Any, options: Any, lines:
         if indented and not inside and after_blank and not lines[number - 2].startswith(" "):
             changed += ["::", ""]
         inside = inside and (indented or not line.strip()) or (indented and after_blank)
-        changed.append(line)
+        changed.append(line if inside else JOINED.sub(r"\1\\ ", line))
     lines[:] = changed

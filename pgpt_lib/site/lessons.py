@@ -33,6 +33,8 @@ def write_lesson(notebook: Path, target: Path, note: str) -> None:
             continue
         if "nbgrader" in cell.metadata:  # solutions and their tests stay folded
             cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
+        # `run.figure` always says what it shows; other pictures are half-drawn ones that a cell left open.
+        cell.outputs = [output for output in cell.outputs if not _is_picture(output) or _words(output)]
         for number, output in enumerate(cell.outputs):
             _figure(output, target, f"{cell.get('id', lesson.cells.index(cell))}_{number}")
     write_text(target, nbformat.writes(lesson) + "\n")
@@ -60,14 +62,21 @@ def _head(cell: Any, name: str, note: str) -> None:
     cell.source = FENCE.sub(lambda match: text, cell.source, count=1)
 
 
+def _is_picture(output: Any) -> bool:
+    return "image/png" in output.get("data", {})
+
+
+def _words(output: Any) -> str:
+    """What a picture shows, in words."""
+    return str(output.get("metadata", {}).get("image/png", {}).get("alt", ""))
+
+
 def _figure(output: Any, target: Path, name: str) -> None:
     """Turn a picture among the outputs into a file and Markdown, which unlike an output can say what it shows."""
-    picture = output.get("data", {}).get("image/png")
-    if picture is None:
+    if not _is_picture(output):
         return
-    alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
     file = target.with_suffix("") / f"{name}.png"
-    write_bytes(file, base64.b64decode(picture))
-    shown = MARKDOWN.sub(r"\\\1", alt)
+    write_bytes(file, base64.b64decode(output["data"]["image/png"]))
+    shown = MARKDOWN.sub(r"\\\1", _words(output))
     output["data"] = nbformat.from_dict({"text/markdown": f"![{shown}]({target.stem}/{file.name})"})
     output["metadata"] = nbformat.from_dict({})
