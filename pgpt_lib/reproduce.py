@@ -288,8 +288,9 @@ def _shorten_paths(executed: Path, out: Path) -> None:
 
 
 def _deepen_links(executed: Path) -> None:
-    """Links to docs/ start from notebooks/; the executed copy of a run inside the repository lies elsewhere."""
+    """Links start from notebooks/; the executed copy of a run inside the repository lies elsewhere."""
     if project.ROOT not in executed.parents:
         return
-    docs = Path(os.path.relpath(project.ROOT / "docs", executed.parent)).as_posix()
-    write_text(executed, executed.read_text(encoding="utf-8").replace("](../docs/", f"]({docs}/"))
+    root = Path(os.path.relpath(project.ROOT, executed.parent)).as_posix()
+    text = executed.read_text(encoding="utf-8").replace("](../docs/", f"]({root}/docs/")
+    write_text(executed, re.sub(r"\]\((?=\d\d_\w+\.ipynb)", f"]({root}/notebooks/", text))

@@ -1,5 +1,7 @@
 """Sphinx's settings for the site; `python -m pgpt_lib site` lays out the pages and calls Sphinx with them."""
 
+from importlib.util import find_spec
+
 project = "PerceptionGPT, step by step"
 author = "the pgpt authors"
 language = "en"
@@ -20,6 +22,7 @@ autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 default_role = "literal"  # docstrings write `name`
 napoleon_use_ivar = True
+autodoc_mock_imports = [name for name in ("nbgrader",) if find_spec(name) is None]  # of the extra `course`
 add_module_names = False
 toc_object_entries = False
 suppress_warnings = ["ref.python"]  # two modules may show one class

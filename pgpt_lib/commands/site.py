@@ -11,7 +11,7 @@ from ._output import JsonFlag, log, results
 
 
 def site(
-    report: Annotated[str, typer.Option(help="Run whose notebooks are shown; default reports/cpu, or smoke.")] = "",
+    report: Annotated[str, typer.Option(help="Run whose notebooks are shown; default: reports/cpu, then others.")] = "",
     out: Annotated[Path, typer.Option(help="Folder of the site.")] = Path("build/site"),
     json: JsonFlag = False,
 ) -> None:
@@ -22,12 +22,13 @@ def site(
         log("building the site: a minute or so")
         laid, found = build(out, report)
         page = out / "index.html"
+        for cell in laid.wordless:
+            log(f"a picture without a description is left out: {cell}")
         for address in sorted(found.external):
             log(f"not checked: {address}")
         emit(
             {
                 "page": page,
-                "report": laid.report,
                 "executed": laid.executed,
                 "unexecuted": laid.unexecuted,
                 "pages": found.pages,

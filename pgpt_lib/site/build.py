@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .. import project
 from ..errors import InputError, RunError
-from .layout import CONFIG, Laid, choose_report, lay_out
+from .layout import CONFIG, Laid, choose_reports, lay_out
 from .pages import Findings, examine
 
 NEEDED = ("sphinx", "myst_nb", "furo")
@@ -24,7 +24,8 @@ def build(out: Path, report: str = "") -> tuple[Laid, Findings]:
 
     Args:
         out: a folder that is new, empty or an earlier site.
-        report: folder of a run; empty means reports/cpu, else reports/smoke, else notebooks without outputs.
+        report: folder of a run; empty means each notebook from reports/cpu, else from another report, else without
+            outputs.
 
     Raises:
         InputError: the `site` extra is missing, `report` has no executed notebooks, or `out` is something else.
@@ -35,7 +36,7 @@ def build(out: Path, report: str = "") -> tuple[Laid, Findings]:
         raise InputError(f"the site needs {', '.join(missing)}: pip install -c requirements.lock '.[site]'")
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / ".buildinfo").exists())):
         raise InputError(f"out {str(out)!r} is no site of an earlier build; choose a new folder")
-    chosen = choose_report(report)
+    chosen = choose_reports(report)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site.", suffix=".tmp", dir=out.parent) as work:
         folder = Path(work)

@@ -1,16 +1,19 @@
-"""What Sphinx lacks for this site: formulas as MathML, which needs no script, and code blocks in docstrings."""
+"""What Sphinx lacks for this site: formulas as MathML, which needs no script, and docstrings that read as Markdown."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 
+from .docstrings import as_rst
+
 SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")
-JOINED = re.compile(r"(`[^`\n]+`)(?=\w)")
+MATHML = "http://www.w3.org/1998/Math/MathML"
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -21,29 +24,32 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _inline(translator: Any, node: nodes.math) -> None:
-    translator.body.append(_mathml(node))
+    translator.body.append(mathml(node.astext()))
     raise nodes.SkipNode
 
 
 def _block(translator: Any, node: nodes.math_block) -> None:
-    translator.body.append(f"<div>{_mathml(node, as_block=True)}</div>")
+    translator.body.append(f"<div>{mathml(node.astext(), as_block=True)}</div>")
     raise nodes.SkipNode
 
 
-def _mathml(node: nodes.Element, as_block: bool = False) -> str:
-    """Docutils' converter knows no sizes of brackets, and browsers stretch those by themselves."""
-    return str(latex2mathml.tex2mathml(SIZES.sub("", node.astext()), as_block=as_block))
+def mathml(formula: str, as_block: bool = False) -> str:
+    """A formula in LaTeX as MathML.
+
+    Docutils converts it, but knows no sizes of brackets (browsers stretch those by themselves), sets the words of an
+    `\\underbrace` beside it, and puts the space of an operator around the bars of `|A|`.
+    """
+    tree = ElementTree.fromstring(latex2mathml.tex2mathml(SIZES.sub("", formula), as_block=as_block))
+    for element in tree.iter(f"{{{MATHML}}}msub"):
+        brace = element[0].find(f"{{{MATHML}}}mo[last()]")
+        if element[0].tag == f"{{{MATHML}}}munder" and brace is not None and brace.text == "⏟":
+            element.tag = f"{{{MATHML}}}munder"
+    for element in tree.iter(f"{{{MATHML}}}mo"):
+        if element.text == "|":
+            element.attrib |= {"lspace": "0", "rspace": "0"}
+    ElementTree.register_namespace("", MATHML)
+    return ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
 
 
 def _as_markdown(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:
-    """Read a docstring as Markdown does: indented lines after a blank one are code, `name`s may take an ending."""
-    changed: list[str] = []
-    inside = False
-    for number, line in enumerate(lines):
-        indented = line.startswith("    ")
-        after_blank = number > 1 and not lines[number - 1].strip()
-        if indented and not inside and after_blank and not lines[number - 2].startswith(" "):
-            changed += ["::", ""]
-        inside = inside and (indented or not line.strip()) or (indented and after_blank)
-        changed.append(line if inside else JOINED.sub(r"\1\\ ", line))
-    lines[:] = changed
+    lines[:] = as_rst(lines)

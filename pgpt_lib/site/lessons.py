@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +15,65 @@ from ..files import write_bytes, write_text
 from ..notebook_sources import FENCE, front_matter
 
 DOCS_LINK = re.compile(r"\]\((?:\.\./)+docs/")  # an executed copy lies deeper than its source
+LESSON_LINK = re.compile(r"\]\((?:[\w.-]+/)*(\d\d_\w+)\.ipynb")
+MENTION = re.compile(r"\b([Nn]otebook\s)(\d\d)\b")
+NO_PROSE = re.compile(r"(```.*?```|<details>.*?</details>|`[^`\n]*`|\[[^\]]*\]\([^)]*\)|^#[^\n]*$)", re.S | re.M)
 MARKDOWN = re.compile(r"([\\\[\]*_`<>])")
+FOLDED = {"solution": "a solution", "grade": "its test"}
 
 
-def write_lesson(notebook: Path, target: Path, note: str) -> None:
+def write_lesson(notebook: Path, target: Path, note: str, docs: str, series: Mapping[str, str]) -> list[str]:
     """Write the page of a notebook, and its figures beside it.
 
     Args:
         notebook: an `.ipynb`, executed or not.
         target: the page, an `.ipynb` in the site's source.
-        note: one line for the reader on where the outputs come from.
+        note: one line of Markdown for the reader on where the outputs come from.
+        docs: the folder of docs/ as seen from the page.
+        series: for each notebook of the series its page, as seen from this one.
+
+    Returns:
+        the cells, by their first line, whose pictures were left out since nothing says what they show.
     """
     lesson = nbformat.read(notebook, as_version=4)
     _head(lesson.cells[0], notebook.stem, note)
-    for cell in lesson.cells:
+    wordless = []
+    for number, cell in enumerate(lesson.cells):
         if cell.cell_type == "markdown":
-            cell.source = DOCS_LINK.sub("](../docs/", cell.source)
+            cell.source = _linked(cell.source, docs, {k: v for k, v in series.items() if k != notebook.stem})
             continue
-        if "nbgrader" in cell.metadata:  # solutions and their tests stay folded
-            cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
+        for kind, what in FOLDED.items():
+            if cell.metadata.get("nbgrader", {}).get(kind):
+                cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
+                prompts = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+                cell.metadata["mystnb"] = nbformat.from_dict(prompts)
         # `run.figure` always says what it shows; other pictures are half-drawn ones that a cell left open.
-        cell.outputs = [output for output in cell.outputs if not _is_picture(output) or _words(output)]
-        for number, output in enumerate(cell.outputs):
-            _figure(output, target, f"{cell.get('id', lesson.cells.index(cell))}_{number}")
+        described = [output for output in cell.outputs if not _is_picture(output) or _words(output)]
+        if len(described) < len(cell.outputs):
+            wordless.append(cell.source.strip().partition("\n")[0])
+        cell.outputs = described
+        for count, output in enumerate(described):
+            _figure(output, target, f"{cell.get('id', number)}_{count}")
     write_text(target, nbformat.writes(lesson) + "\n")
+    return wordless
 
 
 def was_executed(notebook: Path) -> bool:
     """Whether a notebook holds any output."""
     return any(cell.get("outputs") for cell in nbformat.read(notebook, as_version=4).cells)
+
+
+def _linked(text: str, docs: str, series: Mapping[str, str]) -> str:
+    """Links to docs/ and to other notebooks from where the page lies, and a link wherever prose names a notebook."""
+    text = DOCS_LINK.sub(f"]({docs}/", text)
+    text = LESSON_LINK.sub(lambda match: f"]({series[match[1]]}" if match[1] in series else match[0], text)
+    pages = {slug[:2]: page for slug, page in series.items()}
+    parts = NO_PROSE.split(text)
+    for number in range(0, len(parts), 2):
+        parts[number] = MENTION.sub(
+            lambda match: f"[{match[0]}]({pages[match[2]]})" if match[2] in pages else match[0], parts[number]
+        )
+    return "".join(parts)
 
 
 def _head(cell: Any, name: str, note: str) -> None:
