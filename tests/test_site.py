@@ -25,6 +25,9 @@ from pgpt_lib.site.pages import examine
 ROOT = project.ROOT
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+with_sphinx = pytest.mark.skipif(
+    not all(map(importlib.util.find_spec, building.NEEDED)), reason="the extra `site` is not installed"
+)
 PICTURE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 
 
@@ -73,7 +76,7 @@ def test_every_page_is_in_a_toctree_that_exists(source):
     listed = {source / "index"}
     for page in [*source.rglob("*.md"), *source.rglob("*.rst")]:
         blocks = re.findall(r"```\{toctree\}(.*?)```|\.\. toctree::(.*)", page.read_text(), re.S)
-        for entry in "\n".join(map("".join, blocks)).split():
+        for entry in filter(None, map(str.strip, "\n".join(map("".join, blocks)).splitlines())):
             if not entry.startswith(":"):
                 found = [path.with_suffix("") for path in page.parent.glob(f"{entry}.*") if path.is_file()]
                 assert found, f"{page}: {entry}"
@@ -112,9 +115,10 @@ def executed(folder, place="mask", number=0):
     metadata = {"image/png": {"alt": "Two dots [a]"}}
     data = {"image/png": PICTURE, "text/plain": "<Image>"}
     left_open = nbformat.v4.new_output("display_data", data)
+    code[1].source = "# dots\n1"
     code[1].outputs = [left_open, nbformat.v4.new_output("display_data", data, metadata=metadata)]
-    lesson.cells[1].source = f"See [*mask*](../../../docs/glossary.md#{place}), made in notebook 05.\n"
-    lesson.cells[1].cell_type = "markdown"
+    text = f"See [*mask*](../../../docs/glossary.md#{place}), made in notebook 05.\n"
+    lesson.cells[1] = nbformat.v4.new_markdown_cell(text)
     path.parent.mkdir(parents=True)
     nbformat.write(lesson, path)
     return path
@@ -135,7 +139,7 @@ def report(folder, number=0):
 def test_an_executed_lesson_keeps_words_of_its_pictures_and_its_links(tmp_path):
     path, target = executed(tmp_path / "run"), tmp_path / "site" / "notebooks" / "00_setup_and_data.ipynb"
     series = {notebook.stem: f"{notebook.stem}.ipynb" for notebook in NOTEBOOKS}
-    assert write_lesson(path, target, "Executed in the profile `toy`.", "../docs", series) == ["# first line"]
+    assert write_lesson(path, target, "Executed in the profile `toy`.", "../docs", series) == ["# dots"]
     lesson = nbformat.read(target, as_version=4)
     outputs = [output for cell in lesson.cells for output in cell.get("outputs", ())]
     assert len(outputs) == 1
@@ -166,7 +170,7 @@ def test_a_bare_clone_shows_every_notebook_and_says_that_it_was_not_executed(tmp
     for slug in laid.unexecuted:
         page = nbformat.read(tmp_path / "source/notebooks" / f"{slug}.ipynb", as_version=4)
         assert "Not executed here: no report has a run of this notebook." in page.cells[0].source
-    assert "There is none yet" in (tmp_path / "source/reports/index.md").read_text()
+    assert "None yet" in (tmp_path / "source/reports/index.md").read_text()
 
 
 def test_each_notebook_comes_from_the_first_report_that_has_it(tmp_path, monkeypatch):
@@ -180,7 +184,7 @@ def test_each_notebook_comes_from_the_first_report_that_has_it(tmp_path, monkeyp
     shutil.copytree(cpu / NOTEBOOKS[0].stem, toy / NOTEBOOKS[0].stem)
     laid = lay_out(tmp_path / "source", tmp_path / "extra", choose_reports(reports=reports))
     assert laid.executed == {NOTEBOOKS[0].stem: cpu, NOTEBOOKS[1].stem: toy}
-    assert laid.wordless == tuple(f"{path.stem}: # first line" for path in NOTEBOOKS[:2])
+    assert laid.wordless == tuple(f"{path.stem}: # dots" for path in NOTEBOOKS[:2])
     heads = [nbformat.read(tmp_path / "source/notebooks" / p.name, as_version=4).cells[0].source for p in NOTEBOOKS[:2]]
     for head, name in zip(heads, ("cpu", "toy"), strict=True):
         assert f"Executed in the profile `toy` with seed 3; the outputs are those of [the report `{name}`]" in head
@@ -222,6 +226,19 @@ def test_a_report_without_executed_notebooks_is_refused(tmp_path):
 )
 def test_links_of_a_lesson(text, linked):
     assert lessons._linked(text, "d", {"05_training": "05.html"}) == (linked or text)
+
+
+@with_sphinx
+def test_every_formula_becomes_mathml():
+    from pgpt_lib.site.extension import mathml
+
+    cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
+    formulas = [f for c in cells if c.cell_type == "markdown" for f in re.findall(r"\$\$(.+?)\$\$", c.source, re.S)]
+    assert len(formulas) >= 5 and all(mathml(formula, as_block=True).startswith("<math ") for formula in formulas)
+    assert "<munder" in mathml(r"\underbrace{a}_{\text{b}}") and "<msub" not in mathml(r"\underbrace{a}_{\text{b}}")
+    assert "<msub" in mathml(r"\underbrace{a_1}_{\text{b}}")
+    assert mathml("|A|").count('lspace="0" rspace="0"') == 2
+    assert "\u2061" in mathml(r"\cos t") and "&lt;" in mathml("a < b")
 
 
 @pytest.mark.parametrize(
@@ -282,7 +299,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not all(map(importlib.util.find_spec, building.NEEDED)), reason="the extra `site` is not installed")
+@with_sphinx
 def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
     out, run = tmp_path / "site", report(tmp_path / "mine")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
 from xml.etree import ElementTree
 
@@ -13,6 +14,7 @@ from sphinx.application import Sphinx
 from .docstrings import as_rst
 
 SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")
+ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot|apos);)\w+;")  # HTML's, which XML does not know
 MATHML = "http://www.w3.org/1998/Math/MathML"
 
 
@@ -39,7 +41,8 @@ def mathml(formula: str, as_block: bool = False) -> str:
     Docutils converts it, but knows no sizes of brackets (browsers stretch those by themselves), sets the words of an
     `\\underbrace` beside it, and puts the space of an operator around the bars of `|A|`.
     """
-    tree = ElementTree.fromstring(latex2mathml.tex2mathml(SIZES.sub("", formula), as_block=as_block))
+    text = latex2mathml.tex2mathml(SIZES.sub("", formula), as_block=as_block)
+    tree = ElementTree.fromstring(ENTITY.sub(lambda match: unescape(match[0]), text))
     for element in tree.iter(f"{{{MATHML}}}msub"):
         brace = element[0].find(f"{{{MATHML}}}mo[last()]")
         if element[0].tag == f"{{{MATHML}}}munder" and brace is not None and brace.text == "⏟":

@@ -134,7 +134,8 @@ def _reports(
         for result in results:
             for figure in result["figures"]:
                 file = Path(result["slug"]) / figure["file"]
-                shutil.copy(folder / file, _made((extra / name / file).parent))
+                if (folder / file).exists():  # otherwise the page's picture is found to lead nowhere
+                    shutil.copy(folder / file, _made((extra / name / file).parent))
         own = {slug: path for slug, path in _executed(folder).items() if shown.get(slug) != folder}
         known = {slug: f"../../notebooks/{slug}.ipynb" for slug in series} | {slug: f"{slug}.ipynb" for slug in own}
         for slug, path in own.items():
