@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -68,7 +69,8 @@ def _facts(report: Mapping[str, Any]) -> str:
 
 def _beside(name: str, table: Mapping[str, Any]) -> str:
     note = table.get("data")
-    parts = [f"<h3>{escape(name.capitalize())}</h3>", f"<p>{escape(note)}</p>" if note else ""]
+    title = re.sub(r"(?<=[a-z])(?=\d)", " ", name.capitalize())
+    parts = [f"<h3>{escape(title)}</h3>", f"<p>{escape(note)}</p>" if note else ""]
     parts += [_rows(table[side], label) for side, label in (("ours", "Ours"), ("paper", "Paper")) if table.get(side)]
     return "\n".join(filter(None, parts))
 

@@ -152,6 +152,29 @@ def test_an_executed_lesson_keeps_words_of_its_pictures_and_its_links(tmp_path):
     assert all("hide-input" in cell.metadata["tags"] for cell in lesson.cells if "nbgrader" in cell.metadata)
 
 
+@pytest.mark.parametrize(
+    "metadata, prompt, outputs",
+    [
+        ({"tags": ["injected-parameters"]}, "Show this run's parameters", 2),
+        ({"nbgrader": {"solution": True}}, "Show a solution", 2),
+        ({"nbgrader": {"grade": True}}, "Show its test", 2),
+        ({"tags": ["attempt"]}, None, 1),
+        ({}, None, 2),
+    ],
+)
+def test_what_is_folded_and_what_is_left_out(tmp_path, metadata, prompt, outputs):
+    printed = nbformat.v4.new_output("stream", text="awaits you")
+    returned = nbformat.v4.new_output("execute_result", {"text/plain": "False"}, execution_count=1)
+    cell = nbformat.v4.new_code_cell("x", metadata=metadata, outputs=[printed, returned])
+    own = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell("# Mine"), cell])
+    nbformat.write(own, tmp_path / "own.ipynb")
+    write_lesson(tmp_path / "own.ipynb", tmp_path / "page.ipynb", "Of mine.", "docs", {})
+    head, shown = nbformat.read(tmp_path / "page.ipynb", as_version=4).cells
+    assert head.source == "# Mine\n\n:::{note}\nOf mine.\n:::\n"
+    assert shown.metadata.get("mystnb", {}).get("code_prompt_show") == prompt
+    assert ("hide-input" in shown.metadata.get("tags", ())) == bool(prompt) and len(shown.outputs) == outputs
+
+
 @pytest.mark.parametrize("there, order", [("photos smoke cpu", "cpu smoke photos"), ("toy gpu", "gpu toy"), ("", "")])
 def test_the_order_of_reports(tmp_path, there, order):
     for name in there.split():

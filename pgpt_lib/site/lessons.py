@@ -19,7 +19,7 @@ LESSON_LINK = re.compile(r"\]\((?:[\w.-]+/)*(\d\d_\w+)\.ipynb")
 MENTION = re.compile(r"\b([Nn]otebook\s)(\d\d)\b")
 NO_PROSE = re.compile(r"(```.*?```|<details>.*?</details>|`[^`\n]*`|\[[^\]]*\]\([^)]*\)|^#[^\n]*$)", re.S | re.M)
 MARKDOWN = re.compile(r"([\\\[\]*_`<>])")
-FOLDED = {"solution": "a solution", "grade": "its test"}
+INJECTED = "injected-parameters"  # papermill's tag of the cell that holds what a run was given
 
 
 def write_lesson(notebook: Path, target: Path, note: str, docs: str, series: Mapping[str, str]) -> list[str]:
@@ -42,11 +42,7 @@ def write_lesson(notebook: Path, target: Path, note: str, docs: str, series: Map
         if cell.cell_type == "markdown":
             cell.source = _linked(cell.source, docs, {k: v for k, v in series.items() if k != notebook.stem})
             continue
-        for kind, what in FOLDED.items():
-            if cell.metadata.get("nbgrader", {}).get(kind):
-                cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
-                prompts = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
-                cell.metadata["mystnb"] = nbformat.from_dict(prompts)
+        _fold(cell)
         # `run.figure` always says what it shows; other pictures are half-drawn ones that a cell left open.
         described = [output for output in cell.outputs if not _is_picture(output) or _words(output)]
         if len(described) < len(cell.outputs):
@@ -91,6 +87,18 @@ def _head(cell: Any, name: str, note: str) -> None:
         f"**In the paper:** {facts.paper}.\n\n**Minutes:** {minutes}."
     )
     cell.source = FENCE.sub(lambda match: text, cell.source, count=1)
+
+
+def _fold(cell: Any) -> None:
+    """Fold solutions, their tests and papermill's parameters, and leave out the `False` of an exercise not begun."""
+    tags, marks = list(cell.metadata.get("tags", ())), cell.metadata.get("nbgrader", {})
+    what = "a solution" if marks.get("solution") else "its test" if marks.get("grade") else ""
+    if what := what or ("this run's parameters" if INJECTED in tags else ""):
+        cell.metadata["tags"] = [*tags, "hide-input"]
+        prompts = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+        cell.metadata["mystnb"] = nbformat.from_dict(prompts)
+    if "attempt" in tags:
+        cell.outputs = [output for output in cell.outputs if output.output_type != "execute_result"]
 
 
 def _is_picture(output: Any) -> bool:
