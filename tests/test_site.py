@@ -100,8 +100,9 @@ def test_each_term_is_explained_once():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_can_be_found_and_ends_with_questions_and_reading(path, source):
     assert f"../notebooks/{path.name}" in (source / "docs/which_notebook.md").read_text()
-    end = [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"][-1]
-    questions, _, reading = end.partition("## Questions to think about")[2].partition("**Read next:**")
+    text = "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
+    questions, _, rest = text.partition("\n## Questions to think about\n")[2].partition("\n**Read next:**")
+    reading = rest.partition("\n\n")[0]
     assert re.findall(r"^(\d)\. ", questions, re.M) == ["1", "2", "3"]
     assert len(re.findall(r"\b(?:19|20)\d\d\b", reading)) >= 3, f"papers with venue and year are lacking: {reading}"
 
