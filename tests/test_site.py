@@ -7,6 +7,7 @@ import importlib.util
 import re
 import runpy
 import shutil
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -194,6 +195,7 @@ def test_a_bare_clone_shows_every_notebook_and_says_that_it_was_not_executed(tmp
     for slug in laid.unexecuted:
         page = nbformat.read(tmp_path / "source/notebooks" / f"{slug}.ipynb", as_version=4)
         assert "Not executed here: no report has a run of this notebook." in page.cells[0].source
+    assert list((tmp_path / "extra").iterdir()) == []  # Sphinx wants the folder all the same
     assert "None yet" in (tmp_path / "source/reports/index.md").read_text()
 
 
@@ -327,7 +329,8 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch):
 def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
     out, run = tmp_path / "site", report(tmp_path / "mine")
-    laid, found = building.build(out, str(run))
+    monkeypatch.chdir(tmp_path)
+    laid, found = building.build(Path("site"), str(run))
     assert laid.executed == {"00_setup_and_data": run} and found.problems == [] and found.figures >= 1
     page = (out / "notebooks/00_setup_and_data.html").read_text()
     assert 'alt="Two dots [a]"' in page and "<details" in page

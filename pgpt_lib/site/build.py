@@ -37,6 +37,7 @@ def build(out: Path, report: str = "") -> tuple[Laid, Findings]:
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / ".buildinfo").exists())):
         raise InputError(f"out {str(out)!r} is no site of an earlier build; choose a new folder")
     chosen = choose_reports(report)
+    out = out.absolute()  # Sphinx takes relative paths from the folder of its settings
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".site.", suffix=".tmp", dir=out.parent) as work:
         folder = Path(work)

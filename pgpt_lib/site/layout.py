@@ -63,6 +63,7 @@ def lay_out(source: Path, extra: Path, chosen: Sequence[Path]) -> Laid:
         chosen: folders of runs; a notebook that none of them executed is shown without outputs.
     """
     notebooks = {path.stem: path for path in sorted((project.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
+    _made(extra)
     _docs(source, {slug: front_matter(nbformat.read(path, as_version=4), slug) for slug, path in notebooks.items()})
     found = {folder: _executed(folder) for folder in reversed(chosen)}  # so that the first overwrites the others
     shown = {slug: folder for folder, slugs in found.items() for slug in slugs if slug in notebooks}
