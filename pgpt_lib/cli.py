@@ -33,6 +33,7 @@ COMMANDS = {
     "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
     "compare": "Say which metrics and settings of two reports differ.",
+    "site": "Build the series, results, course and API as pages, offline.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
 TRACEBACK = "PGPT_TRACEBACK"

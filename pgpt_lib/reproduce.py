@@ -210,6 +210,7 @@ def execute(step: Step, out: Path, inputs: Mapping[str, str], timeout_minutes: f
     if not written or written.get("run") != token:
         raise RunError(f"{step.slug} came to its end without writing {result}; see {executed}")
     _shorten_paths(executed, out)
+    _deepen_links(executed)
     seconds = time.time() - began
     write_json(
         folder / "run.json",
@@ -284,3 +285,12 @@ def _shorten_paths(executed: Path, out: Path) -> None:
         if len(path.parts) > 1:
             text = re.sub(re.escape(str(path)) + r"(?![\w-])", name.replace("\\", r"\\"), text)
     write_text(executed, text)
+
+
+def _deepen_links(executed: Path) -> None:
+    """Links start from notebooks/; the executed copy of a run inside the repository lies elsewhere."""
+    if project.ROOT not in executed.parents:
+        return
+    root = Path(os.path.relpath(project.ROOT, executed.parent)).as_posix()
+    text = executed.read_text(encoding="utf-8").replace("](../docs/", f"]({root}/docs/")
+    write_text(executed, re.sub(r"\]\((?=\d\d_\w+\.ipynb)", f"]({root}/notebooks/", text))
