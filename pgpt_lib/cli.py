@@ -28,6 +28,7 @@ COMMANDS = {
     "estimate": "Say what a profile costs on given hardware, without the hardware.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
+    "demo": "Ask a trained model in the browser.",
     "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
     "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
