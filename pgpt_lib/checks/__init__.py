@@ -13,6 +13,7 @@ from .grids import check_mask_grid, check_position_code
 from .losses import check_bce, check_dice, check_giou
 from .model import check_fusion, check_normalise, check_parameter_count, check_ridge, check_vis_position
 from .point import check_point_signal
+from .pointing import check_clicked, check_dragged_box
 from .regions import check_cxcywh, check_fractions, check_mask_bounds, check_rle
 from .training import check_label_mask, check_learning_rate, check_resume_order
 
@@ -24,6 +25,7 @@ NOTEBOOKS = {  # a notebook's exercises
     "04_model_and_decoding": (check_vis_position, check_parameter_count, check_cached_decoding),
     "05_training": (check_label_mask, check_resume_order, check_learning_rate),
     "06_evaluation": (check_acc_at_half, check_free_running_miss, check_ciou),
+    "11_demo": (check_dragged_box, check_clicked),
 }
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "check_bce",
     "check_cached_decoding",
     "check_ciou",
+    "check_clicked",
     "check_cxcywh",
     "check_dice",
+    "check_dragged_box",
     "check_fractions",
     "check_free_running_miss",
     "check_fusion",

@@ -46,14 +46,10 @@ def answer_figure(picture: Picture, reply: Reply) -> Figure:
         loc="left",
         parse_math=False,
     )
-    show_layers(reply.weights, fig.add_subplot(grid[0, 1]), "fusion weights (equation 1); dashed: a plain mean")
-    token_strip(
-        reply.tokens,
-        reply.kinds,
-        ax=fig.add_subplot(grid[1, 1]),
-        width=CHARACTERS,
-        title="token stream: picture, question (blue), answer (green), regions (orange)",
-    )
+    bars = show_layers(reply.weights, fig.add_subplot(grid[0, 1]))
+    bars.set_title("fusion weights (equation 1); dashed: a plain mean", fontsize=10, loc="left")
+    tiles = token_strip(reply.tokens, reply.kinds, ax=fig.add_subplot(grid[1, 1]), width=CHARACTERS)
+    tiles.set_title("tokens: picture, question (blue), answer (green), regions (orange)", fontsize=10, loc="left")
     return fig
 
 

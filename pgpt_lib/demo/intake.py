@@ -55,8 +55,10 @@ def pictures(level: str, seed: int = 0) -> dict[str, Callable[[], Picture]]:
         level: RefShapes' level of difficulty, best the one that the model was trained on.
         seed: of the scenes.
     """
-    scenes = {f"scene {i + 1}": partial(_scene, f"scene {i + 1}", level, seed, i) for i in range(SCENES)}
-    return scenes | {f"photograph {name}": partial(_photo, name) for name in names()}
+    offered: dict[str, Callable[[], Picture]] = {}
+    offered |= {f"scene {i + 1}": partial(_scene, f"scene {i + 1}", level, seed, i) for i in range(SCENES)}
+    offered |= {f"photograph {name}": partial(_photo, name) for name in names()}
+    return offered
 
 
 def read_upload(name: str, data: bytes) -> Picture:

@@ -9,19 +9,23 @@ from typing import Any
 
 import panel as pn
 from bokeh.events import SelectionGeometry, Tap
-from bokeh.models import BoxSelectTool, ColumnDataSource
+from bokeh.models import BoxSelectTool, ColumnDataSource, Range1d
 from bokeh.plotting import figure
 
 from ..data.sample import VIS
 from ..errors import InputError
 from .drawing import answer_figure, numbered, png, shown_jpeg
 from .intake import MAX_BYTES, Picture, questions_about_regions
-from .session import Desk, Reply, Speaker
+from .messages import answer_html, note_html, problem_html
+from .session import Desk, Speaker
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+LARGEST = f"{MAX_BYTES // 2**20}MB"
 SIDE = 430  # pixels of the picture on the page, along its longer side
 OWN = "an upload"
-HOW = f"Drag a box over the picture, or click an object. It is what <code>{VIS}</code> in your question stands for."
+HOW = (
+    "Drag a box over the picture, or click an object. It is what <code>&lt;vis&gt;</code> in your question stands for."
+)
 
 
 class Page:
@@ -32,7 +36,7 @@ class Page:
         self._seen: dict[str, bytes | str] = {}
         self.offered = pn.widgets.Select(name="Picture", options=list(self.desk.offered), sizing_mode="stretch_width")
         self.dropper = pn.widgets.FileDropper(
-            max_file_size=f"{MAX_BYTES // 2**20}MB", previews=[], height=70, sizing_mode="stretch_width"
+            max_file_size=LARGEST, previews=[], layout="compact", height=90, sizing_mode="stretch_width"
         )
         self.examples = pn.widgets.Select(name="Questions that fit", sizing_mode="stretch_width")
         self.question = pn.widgets.TextInput(
@@ -64,10 +68,11 @@ class Page:
             self.dropper,
             self.easel_pane,
             pn.pane.HTML(HOW, width=SIDE),
-            width=SIDE + 40,
+            styles={"flex": f"0 1 {SIDE + 40}px"},
         )
         asking = pn.Column(self.examples, self.question, pn.Row(self.button, self.clear), sizing_mode="stretch_width")
-        right = pn.Column(asking, self.message, self.words, self.drawing, min_width=380, sizing_mode="stretch_width")
+        wide = {"flex": "1 1 480px", "min-width": "0"}  # beside the picture, or below it on a narrow screen
+        right = pn.Column(asking, self.message, self.words, self.drawing, styles=wide, sizing_mode="stretch_width")
         return pn.Column(
             pn.pane.HTML(title), pn.FlexBox(left, right, flex_wrap="wrap"), sizing_mode="stretch_width", margin=16
         )
@@ -90,7 +95,7 @@ class Page:
         """Answer the question in the field."""
         self.button.disabled = True
         try:
-            reply = self.desk.ask(self.question.value_input or self.question.value)
+            reply = self.desk.ask(self.question.value_input or "")
         finally:
             self.button.disabled = False
         self.drawing.param.update(
@@ -110,8 +115,9 @@ class Page:
         self.easel.width, self.easel.height = max(60, round(width * scale)), max(60, round(height * scale))
         url = "data:image/jpeg;base64," + base64.b64encode(shown_jpeg(picture)).decode()
         self.picture_source.data = {"url": [url], "width": [1.0], "height": [1.0]}
-        self.examples.param.update(options=[*picture.questions, *questions_about_regions()])
-        self.question.value = self.question.value_input = picture.questions[0]
+        asked = [*picture.questions, *questions_about_regions()]
+        self.examples.param.update(options=asked, value=asked[0])
+        self._suggest(asked[0])
         self.words.object, self.drawing.object = "", None
         self.message.object = note_html(picture.note)
         self._show_region()
@@ -120,7 +126,7 @@ class Page:
         """Mark what was dragged or clicked, and offer a question about it."""
         self.desk.mark(start, end)
         self._show_region()
-        if VIS not in self.question.value_input:
+        if VIS not in (self.question.value_input or ""):
             self._suggest(questions_about_regions()[0])
 
     def _suggest(self, question: str) -> None:
@@ -150,11 +156,12 @@ class Page:
         """The picture to draw on: in shares of the picture, y downwards."""
         select = BoxSelectTool(persistent=False)
         easel = figure(
-            x_range=(0, 1),
-            y_range=(1, 0),
+            x_range=Range1d(start=0, end=1),
+            y_range=Range1d(start=1, end=0),
             tools=[select, "tap"],
             toolbar_location=None,
             min_border=0,
+            margin=(5, 10, 5, 10),
             outline_line_color=None,
         )
         easel.axis.visible = easel.grid.visible = False
@@ -176,38 +183,11 @@ class Page:
         easel.on_event(Tap, lambda event: self._try(partial(self.mark, (event.x, event.y), (event.x, event.y))))
         return easel
 
-    def _dragged(self, event: SelectionGeometry) -> None:
-        shape: Any = event.geometry or {}
+    def _dragged(self, event: Any) -> None:
+        shape = event.geometry or {}
         if event.final and shape.get("type") == "rect":
             start, end = (shape["x0"], shape["y0"]), (shape["x1"], shape["y1"])
             self._try(partial(self.mark, start, end))
-
-
-def answer_html(reply: Reply) -> str:
-    """The answer in words, with what a person should know below it."""
-    said = escaped(numbered(reply.text)) or "(nothing)"
-    lines = "".join(f"<p>{escaped(note)}</p>" for note in reply.notes)
-    count = len(reply.regions)
-    regions = f"{count} region{'' if count == 1 else 's'}"
-    return f'<p class="said" style="font-size:1.3em">{said}</p><p>{regions}, {reply.seconds:.2f} s</p>{lines}'
-
-
-def note_html(text: str) -> str:
-    """A quiet line; nothing for no text."""
-    return f'<p style="color:#444">{escaped(text)}</p>' if text else ""
-
-
-def problem_html(text: str) -> str:
-    """A message that is not overlooked."""
-    style = "background:#FBE9E0;border-left:4px solid #D55E00;padding:8px;margin:0"
-    return f'<p role="alert" class="problem" style="{style}">{escaped(text)}</p>'
-
-
-def escaped(text: str) -> str:
-    """Text for HTML: what people type and files are called is never markup."""
-    from html import escape
-
-    return escape(text)
 
 
 def free_port(host: str, port: int) -> int:
