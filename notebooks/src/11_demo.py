@@ -44,14 +44,14 @@ print("the model:", speaker.name)
 # %% [markdown]
 # ## 1 · What lies on the desk
 #
-# Six scenes of RefShapes, of a split that no training sees, and the photographs that come with scikit-image. Each brings
-# the regions of its objects along, so that a click can mean one of them.
+# Six scenes of RefShapes, of a split that no training sees, and the photographs that come with scikit-image. Each
+# brings the regions of its objects along, so that a click can mean one of them.
 
 # %%
 desk = Desk(speaker)
 offered = {name: make() for name, make in desk.offered.items()}
 fig, axes = plt.subplots(2, -(-len(offered) // 2), figsize=(12, 4.4))
-for ax, picture in zip(axes.flat, offered.values()):
+for ax, picture in zip(axes.flat, offered.values(), strict=False):
     plots.draw_regions(picture.pixels, picture.objects, ax=ax, title=picture.name)
 run.figure(fig, "pictures", alt="The pictures on offer, with the regions of the objects that a click can mean")
 
@@ -61,8 +61,8 @@ run.figure(fig, "pictures", alt="The pictures on offer, with the regions of the 
 #
 # ## 2 · From the mouse to a region
 #
-# A browser reports a drag as two points in pixels of what is shown. A region of this project is a box in $[0, 1]$ of the
-# original picture, its upper left corner first.
+# A browser reports a drag as two points in pixels of what is shown. A region of this project is a box in $[0, 1]$ of
+# the original picture, its upper left corner first.
 #
 # ### Exercise 1: the box of a drag (★☆☆, 10 minutes)
 #
@@ -111,8 +111,8 @@ checks.check_dragged_box(my_box, seed=checks.grading_seed())
 # %% [markdown]
 # ### Exercise 2: what a click means (★★☆, 10 minutes)
 #
-# Write `my_click(boxes, x, y)`: the index of the object that a click at a point means, or `None`. Boxes overlap. A small
-# object that lies before a large one could never be clicked if the large one won.
+# Write `my_click(boxes, x, y)`: the index of the object that a click at a point means, or `None`. Boxes overlap. A
+# small object that lies before a large one could never be clicked if the large one won.
 
 # %% tags=["attempt"]
 def my_click(boxes, x, y):
@@ -202,9 +202,9 @@ run.figure(answer_figure(scene, described), "what", alt="A clicked object, dashe
 #
 # ## 5 · Files as they come
 #
-# A demo meets files of every kind. A camera's picture lies on its side, a printer's is CMYK, a microscope's has 16 bits,
-# and some files are no pictures. Each must be read rightly or refused with a reason, and the demo must live on. Here a
-# few, made in memory:
+# A demo meets files of every kind. A camera's picture lies on its side, a printer's is CMYK, a microscope's has 16
+# bits, and some files are no pictures. Each must be read rightly or refused with a reason, and the demo must live on.
+# Here a few, made in memory:
 
 # %%
 import io
@@ -269,8 +269,8 @@ print(f"asked where something is, it answers with a region in {emitted:.0%} of {
 #
 # ## 7 · Your turn
 #
-# Choose a picture or a file, drag a box or click an object, pick a question that fits or write one. Words that the model
-# was never taught are named below the answer. The figures above are what this shows without a kernel.
+# Choose a picture or a file, drag a box or click an object, pick a question that fits or write one. Words that the
+# model was never taught are named below the answer. The figures above are what this shows without a kernel.
 
 # %%
 from pgpt_lib.demo.desk_view import DeskView
