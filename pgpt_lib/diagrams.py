@@ -145,30 +145,36 @@ class Part:
     trainable: int
 
 
-def count(module: nn.Module | None) -> tuple[int, int]:
-    """Parameters of a module, all and trainable; a shared tensor counts once."""
-    unique = {id(p): p for p in module.parameters()} if module is not None else {}
+def count(*modules: nn.Module | None) -> tuple[int, int]:
+    """Parameters of modules, all and trainable; a shared tensor counts once."""
+    unique = {id(p): p for module in modules if module is not None for p in module.parameters()}
     return sum(p.numel() for p in unique.values()), sum(p.numel() for p in unique.values() if p.requires_grad)
 
 
 def model_parts(model: PerceptionGPT) -> dict[str, Part]:
-    """The parts of the paper's Figure 2 in a live model: `vision`, `fusion`, `projector`, `llm`, and each signal."""
+    """The parts of the paper's Figure 2 in a live model: `vision`, `fusion`, `projector`, `llm`, and each signal.
+
+    The mask decoder's own fusion counts with `fusion`, the standardisation of decoded states with `llm`.
+    """
     tower, fusion = getattr(model, "tower", None), model.fusion
     seen = "features from the cache"
     if tower is not None:
         seen = f"{tower.name}: {tower.num_layers} layers × {tower.hidden_size}, {tower.num_tokens} tokens"
+    mask_fusion, state_norm = getattr(model, "mask_fusion", None), getattr(model, "state_norm", None)
+    weights = f"eq. 1: {'2 × ' if mask_fusion is not None else ''}{len(fusion.weights())} weights"
+    llm = type(getattr(model.llm, "base_model", model.llm)).__name__
     parts = {
         "vision": Part("vision tower", seen, *count(tower)),
-        "fusion": Part("layer fusion", f"eq. 1: {len(fusion.weights())} weights", *count(fusion)),
+        "fusion": Part("layer fusion", weights, *count(fusion, mask_fusion)),
         "projector": Part("projector", type(model.projector).__name__, *count(model.projector)),
-        "llm": Part("language model", type(getattr(model.llm, "base_model", model.llm)).__name__, *count(model.llm)),
+        "llm": Part("language model", llm, *count(model.llm, state_norm)),
     }
     config = getattr(model.llm, "config", None)
     if config is not None and hasattr(config, "num_hidden_layers"):
         detail = f"{config.num_hidden_layers} layers × {config.hidden_size}"
         adapted = [m for m in model.llm.modules() if hasattr(m, "lora_A")]
         detail += f", LoRA on {len(adapted)} matrices" if adapted else ""
-        parts["llm"] = Part("language model", detail, *count(model.llm))
+        parts["llm"] = Part("language model", detail, *count(model.llm, state_norm))
     for name, signal in model.signals.items():
         parts[name] = Part(f"{name} signal", "encoder and decoder", *count(signal))
     return parts

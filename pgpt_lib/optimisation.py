@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .model import PerceptionGPT
     from .signals import Signal
 
+ALIGNED = ("fusion.", "projector.")  # starts of names: what was trained with the language model before
 UNDECAYED = ("norm", "embed_tokens", "trainable_tokens", "lm_head")  # parts of names
 Number = TypeVar("Number", int, float)
 BETAS = (0.9, 0.95)  # usual for language models; the moments forget fast enough for runs of a few hundred steps
@@ -60,19 +61,21 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_optimizer(parameters: Mapping[str, nn.Parameter], settings: Training) -> torch.optim.AdamW:
-    """AdamW over named parameters, in two groups: with and without weight decay."""
-    decayed = [p for name, p in parameters.items() if is_decayed(name, p)]
-    others = [p for name, p in parameters.items() if not is_decayed(name, p)]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
+    """AdamW over named parameters, in groups: with and without weight decay, aligned before or new."""
+    members: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        decay = settings.weight_decay if is_decayed(name, parameter) else 0.0
+        share = settings.aligned_lr if name.startswith(ALIGNED) else 1.0
+        members.setdefault((decay, share), []).append(parameter)
+    groups = [{"params": same, "weight_decay": decay, "share": share} for (decay, share), same in members.items()]
     # One fused kernel: there are many small tensors, and a loop over them costs more than their arithmetic.
     return torch.optim.AdamW(groups, lr=settings.lr, betas=BETAS, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every group the rate of this step. No scheduler object, so no state to save."""
+    """Give every group its share of this step's rate. No scheduler object, so no state to save."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("share", 1.0)
 
 
 class NonFiniteError(RunError):

@@ -7,6 +7,7 @@ import json
 import pytest
 import torch
 
+from pgpt_lib.backbones import BUNDLED
 from pgpt_lib.cli import main
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
@@ -123,7 +124,10 @@ def test_the_command_prints_one_object(capsys: pytest.CaptureFixture[str]) -> No
     except SystemExit as status:
         main_status = status.code
     found = json.loads(capsys.readouterr().out)
-    assert not main_status and found["parameters"]["llm"] == 939_904
+    assert (
+        not main_status
+        and found["parameters"]["llm"] == json.loads((BUNDLED / "nano" / "card.json").read_text())["parameters"]
+    )
 
 
 def test_a_folder_without_sizes_is_refused() -> None:

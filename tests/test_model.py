@@ -299,3 +299,11 @@ def test_bf16_autocast_trains(model, batch: Batch) -> None:
         output = model(batch)
     assert output.states.dtype == torch.float32 and output.loss.isfinite()
     assert output.loss.item() == pytest.approx(model(batch).loss.item(), rel=0.05)
+
+
+def test_parts_of_the_diagram_are_all_that_is_trained(make_model) -> None:
+    from pgpt_lib.diagrams import model_parts
+
+    model = make_model()
+    trained = sum(p.numel() for p in model.trainable_parameters().values())
+    assert sum(part.trainable for part in model_parts(model).values()) == trained

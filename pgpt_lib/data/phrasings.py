@@ -1,7 +1,7 @@
 """How tasks are asked: several phrasings each, the last of them kept for evaluation.
 
-`{x}` stands for an expression, `<vis>` for a region that is given. The words of a held-out phrasing occur in training,
-its combination does not.
+`{x}` stands for an expression, `<vis>` for a region that is given. A held-out phrasing's words, its "please" included,
+occur in training's phrasings of the same task; together they do not.
 """
 
 from __future__ import annotations
@@ -14,23 +14,62 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "show the {x} .",
         "point to the {x} .",
         "where can you see the {x} ?",
+        "locate the {x} .",
+        "please find the {x} .",
+        "please show the {x} .",
         "please locate the {x} .",
     ),
-    "several": ("find all {x} .", "show all {x} .", "point to all {x} .", "please locate all {x} ."),
-    "caption": ("describe the picture .", "what do you see ?", "please describe what you see ."),
+    "several": (
+        "find all {x} .",
+        "show all {x} .",
+        "point to all {x} .",
+        "locate all {x} .",
+        "please find all {x} .",
+        "please show all {x} .",
+        "please locate all {x} .",
+    ),
+    "caption": (
+        "describe the picture .",
+        "what do you see ?",
+        "describe what you see .",
+        "please describe the picture .",
+        "please describe what you see .",
+    ),
     "spot_caption": (
         "describe the picture and point .",
         "what do you see and where ?",
-        "please describe and point to what you see .",
+        "describe what you see and point .",
+        "please describe the picture and point .",
+        "please describe what you see and point .",
     ),
-    "region_caption": ("describe <vis> .", "what is <vis> ?", "please describe the thing in <vis> ."),
+    "region_caption": (
+        "describe <vis> .",
+        "what is <vis> ?",
+        "describe the thing in <vis> .",
+        "please describe <vis> .",
+        "please describe the thing in <vis> .",
+    ),
     "region_colour": (
         "what colour is <vis> ?",
         "what colour is the thing in <vis> ?",
+        "name the colour of <vis> .",
+        "please name the colour of the thing in <vis> .",
         "please name the colour of <vis> .",
     ),
-    "region_shape": ("what shape is <vis> ?", "what shape is the thing in <vis> ?", "please name the shape of <vis> ."),
-    "region_size": ("what size is <vis> ?", "what size is the thing in <vis> ?", "please name the size of <vis> ."),
+    "region_shape": (
+        "what shape is <vis> ?",
+        "what shape is the thing in <vis> ?",
+        "name the shape of <vis> .",
+        "please name the shape of the thing in <vis> .",
+        "please name the shape of <vis> .",
+    ),
+    "region_size": (
+        "what size is <vis> ?",
+        "what size is the thing in <vis> ?",
+        "name the size of <vis> .",
+        "please name the size of the thing in <vis> .",
+        "please name the size of <vis> .",
+    ),
     "region_depth": ("how far is <vis> ?", "please tell how far <vis> is ."),
 }
 # Of the big data sets alone: the bundled vocabulary and the mean states of `state_norm` are made from `PHRASINGS`.

@@ -13,7 +13,7 @@ FIFTHS = {
     "x": ("far left", "left", "middle", "right", "far right"),
     "y": ("very high", "high", "middle", "low", "very low"),
 }
-CAPTIONS = ("describe the picture .", "what do you see ?", "please describe what you see .")
+CAPTIONS = re.compile(r"(?:please )?describe (?:the picture|what you see) \.|what do you see \?")
 ORDER_MARGIN = 0.02  # of the picture: nearer than this, the order of two objects is unclear
 LINE_MARGIN = 0.01  # of the picture: nearer to a fifth's line than this, both words are right
 Objects = Sequence[Seen]
@@ -34,7 +34,7 @@ def answers(question: str, objects: Objects) -> set[str]:
 
 def answer_error(question: str, answer: str, objects: Objects) -> str | None:
     """What is wrong with an answer; None if nothing is. A caption is asked for like any other answer."""
-    if question in CAPTIONS:
+    if CAPTIONS.fullmatch(question):
         return caption_error(answer, objects)
     try:
         right = answers(question, objects)

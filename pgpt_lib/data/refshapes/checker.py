@@ -21,16 +21,12 @@ from .meaning import Seen, Unclear, Verdict, find, parse, see
 
 EXAMPLES = 5  # wrong items shown of each kind
 # How an object is asked for; what is left of "all" or "the" is the noun phrase.
-REQUEST = re.compile(r"(?:please locate|find|show|point to|where can you see|where is) (all|the) (.+) [.?]")
+REQUEST = re.compile(r"(?:(?:please )?(?:locate|find|show|point to)|where can you see|where is) (all|the) (.+) [.?]")
 ABOUT_REGION = re.compile(
-    rf"(?:describe|what is|please describe the thing in|(?:what|please name the) (colour|shape|size)"
-    rf"(?: is| is the thing in| of)?) {VIS} [.?]"
+    rf"(?:(?:please )?describe(?: the thing in)?|what is|(?:what|(?:please )?name the) (colour|shape|size)"
+    rf"(?: is| is the thing in| of| of the thing in)?) {VIS} [.?]"
 )
-POINTING = (
-    "describe the picture and point .",
-    "what do you see and where ?",
-    "please describe and point to what you see .",
-)
+POINTING = re.compile(r"(?:please )?describe (?:the picture|what you see) and point \.|what do you see and where \?")
 NAMED = re.compile(rf"<p> (.+?) </p> {VIS}")
 IN_SPACE = ("leftmost", "rightmost", "highest", "lowest")
 Annotations = Sequence[Mapping[str, Any]]
@@ -103,7 +99,7 @@ def exchange_error(user: Turn, assistant: Turn, annotations: Annotations, width:
         if assistant.text != (" ".join([VIS] * len(found)) or "none"):
             return f"{assistant.text!r} is neither regions nor 'none'"
         return expression_error(user.text, found, objects)
-    if user.text in POINTING:
+    if POINTING.fullmatch(user.text):
         return _pointing_error(assistant.text, found, objects)
     return answer_error(user.text, assistant.text, objects)
 
