@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -18,9 +20,9 @@ from PIL import Image
 
 from pgpt_lib.demo import intake
 from pgpt_lib.demo.drawing import answer_figure, numbered, png, shown_jpeg
-from pgpt_lib.demo.messages import answer_html
+from pgpt_lib.demo.messages import answer_html, tokens_html
 from pgpt_lib.demo.pointing import clicked, dragged_box
-from pgpt_lib.demo.session import MAX_QUESTION, Desk, Speaker, default_checkpoint
+from pgpt_lib.demo.session import MAX_QUESTION, OWN, Desk, Speaker, default_checkpoint
 from pgpt_lib.errors import InputError
 from pgpt_lib.project import ROOT
 
@@ -54,6 +56,7 @@ BAD = {
     "letter.png": (b"Dear model,", "letter.png is not a picture"),
     "cut.png": (encoded(Image.effect_noise((64, 64), 50), "png")[:900], "cut.png cannot be read"),
     "huge.png": (huge(), "huge.png is 10000 x 10000, over 50 megapixels"),
+    "program.png": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "program.png is not a picture"),
 }
 
 
@@ -71,6 +74,21 @@ def test_bad_files_are_refused_by_name(name: str) -> None:
     with pytest.raises(InputError) as error:
         intake.read_upload(f"C:\\fakepath\\{name}", BAD[name][0])
     assert str(error.value).startswith(BAD[name][1])
+
+
+@pytest.mark.parametrize("kind", ["gif", "tiff", "jpeg", "bmp", "webp"])
+def test_damage_anywhere_is_refused_or_read_never_another_error(kind: str) -> None:
+    noise = Image.effect_noise((40, 30), 60)
+    several = {"save_all": True, "append_images": [noise]} if kind in ("gif", "tiff", "webp") else {}
+    whole = encoded(noise.convert("RGB"), kind, **several)
+    refused = 0
+    for end in range(1, len(whole), max(1, len(whole) // 150)):
+        try:
+            intake.read_upload(f"a.{kind}", whole[:end])
+        except InputError as error:
+            assert str(error).startswith(f"a.{kind} ")
+            refused += 1
+    assert refused
 
 
 def test_files_of_many_bytes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +141,7 @@ def test_the_given_region_reaches_the_model(desk: Desk, monkeypatch: pytest.Monk
     monkeypatch.setattr(desk.speaker.model, "region_codes", lambda v, m: seen.append(v["box"]) or original(v, m))
     desk.mark((0.25, 0.25), (0.75, 0.5))
     desk.ask("what is <vis> ?")
-    assert seen[0].flatten().tolist() == pytest.approx([0.25, 0.25, 0.75, 0.5])
+    assert seen[0].flatten().tolist() == pytest.approx([0.5, 0.375, 0.5, 0.25])  # middle and size, as a signal reads it
     seen.clear()
     reply = desk.ask("where is the star ?")
     assert reply.given is None and "left aside" in " ".join(reply.notes)
@@ -145,7 +163,22 @@ def test_questions_that_cannot_be_asked(desk: Desk, question: str, words: str) -
 
 def test_words_that_were_never_taught_are_named(desk: Desk) -> None:
     assert "never taught: zebra." in " ".join(desk.ask("where is the zebra ?").notes)
-    assert "never taught" not in " ".join(desk.ask("where is the star ?").notes)
+    assert "never taught: \N{GRINNING FACE}." in " ".join(desk.ask("where is the \N{GRINNING FACE} ?").notes)
+    assert "never taught" not in " ".join(desk.ask("Where is the RED star?").notes)
+
+
+def test_a_model_of_shapes_says_so_of_photographs(desk: Desk) -> None:
+    assert "drawn shapes alone" not in " ".join(desk.ask("where is the star ?").notes)
+    desk.choose("photograph chelsea")
+    assert "drawn shapes alone" in " ".join(desk.ask("where is the star ?").notes)
+
+
+def test_an_upload_stays_on_offer_until_the_next(desk: Desk) -> None:
+    first = desk.upload("plain.png", GOOD["plain.png"][0])
+    desk.choose("scene 2")
+    assert desk.choose(OWN) is first and desk.chosen == OWN
+    second = desk.upload("photo.jpeg", GOOD["photo.jpeg"][0])
+    assert desk.choose(OWN) is second and list(desk.offered).count(OWN) == 1
 
 
 def test_clicks_and_drags(desk: Desk) -> None:
@@ -180,7 +213,17 @@ def test_the_drawing_is_a_png_of_bounded_size(desk: Desk) -> None:
 
 def test_words_of_others_are_no_markup(desk: Desk) -> None:
     assert numbered("<p> a star </p> <vis> and <vis>") == "<p> a star </p> [1] and [2]"
-    assert "<b>" not in answer_html(desk.ask("where is <b>bold</b> ?"))
+    reply = desk.ask("where is <b>bold</b> ?")
+    assert "<b>" not in answer_html(reply) + tokens_html(reply)
+
+
+def test_the_stream_in_words_is_the_stream(desk: Desk) -> None:
+    desk.mark((0.1, 0.1), (0.5, 0.5))
+    reply = desk.ask("what is <vis> <vis-like> a a ?")
+    tiles = [html.unescape(tile) for tile in re.findall(r'class="token"[^>]*>(.*?)</span>', tokens_html(reply))]
+    texts = [token for token, kind in zip(reply.tokens, reply.kinds, strict=True) if kind != "image"]
+    picture = f"image ×{reply.kinds.count('image')}"
+    assert tiles.count(picture) == 1 and [tile for tile in tiles if tile != picture] == texts
 
 
 def test_without_any_checkpoint_it_says_how_to_get_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,7 +240,7 @@ def test_the_notebook_view_draws_asks_and_survives_bad_files(speaker: Speaker) -
     view.pad.drag = [0.8, 0.7, 0.2, 0.3, 1]
     assert view.pad.box == pytest.approx([0.2, 0.3, 0.8, 0.7]) and "<vis>" in view.question.value
     view.button.click()
-    assert view.drawing.value.startswith(b"\x89PNG") and 'class="said"' in view.words.value
+    assert bytes(view.drawing.value).startswith(b"\x89PNG") and 'class="said"' in view.words.value
     picture = view.desk.picture
     view._take(({"name": "letter.png", "content": memoryview(b"Dear model,")},))
     view.upload.set_trait("value", ({"name": "letter.png", "content": memoryview(b"Dear"), "type": "", "size": 4},))
@@ -206,7 +249,10 @@ def test_the_notebook_view_draws_asks_and_survives_bad_files(speaker: Speaker) -
     view.question.value = "what is <vis> ?"
     view.button.click()
     assert "draw a box" in view.message.value
+    view.upload.set_trait("value", ({"name": "a.png", "content": GOOD["plain.png"][0], "type": "", "size": 4},))
+    assert view.offered.value == OWN and view.desk.picture.name == "a.png"
     view.offered.value = "scene 2"
+    assert view.desk.picture.name == "scene 2"
     assert view.drawing.layout.display == "none" and view.message.value == ""
 
 
@@ -268,11 +314,12 @@ def test_page_in_a_browser(url: str, tmp_path: Path) -> None:
         assert "[1]" in page.locator(".said").inner_text()  # a region, drawn beside the words
         drawn = page.get_by_alt_text("The answer drawn: [1]")
         drawn.wait_for()
-        assert drawn.evaluate("image => image.naturalWidth") == 1100
-
-        easel = page.locator(".bk-Figure").first.bounding_box()
+        assert drawn.evaluate("image => image.naturalWidth") > 500
+        page.get_by_alt_text("Bars of the fusion weights").wait_for()
+        assert page.locator(".token").filter(has_text="<vis>").count() == 1
 
         def at(x: float, y: float) -> tuple[float, float]:
+            easel = page.locator(".bk-Figure").first.bounding_box()
             return easel["x"] + x * easel["width"], easel["y"] + y * easel["height"]
 
         page.mouse.move(*at(0.6, 0.75))
@@ -286,14 +333,30 @@ def test_page_in_a_browser(url: str, tmp_path: Path) -> None:
         playwright.expect(page.locator(".said")).not_to_contain_text("[1]")
         assert page.locator(".said").inner_text() not in ("", "(nothing)")
 
-        for name, (data, words) in BAD.items():
-            (tmp_path / name).write_bytes(data)
-            page.locator("input[type=file]").set_input_files(tmp_path / name)
-            playwright.expect(page.locator(".problem")).to_contain_text(words)
-        (tmp_path / "printed.jpg").write_bytes(GOOD["printed.jpg"][0])
-        page.locator("input[type=file]").set_input_files(tmp_path / "printed.jpg")
-        playwright.expect(page.locator(".message")).to_contain_text("CMYK")
+        page.get_by_role("button", name="Remove the box").click()
+        page.get_by_role("button", name="Ask").click()
+        playwright.expect(page.locator(".about-question .problem")).to_contain_text("draw a box on the picture")
+        scene = intake.pictures("smoke")["scene 1"]()
+        x1, y1, x2, y2 = scene.objects[-1].box
+        page.mouse.click(*at((x1 + x2) / 2, (y1 + y2) / 2))
+        playwright.expect(page.get_by_role("button", name="Remove the box")).to_be_enabled()
         page.get_by_role("button", name="Ask").click()
         page.locator(".said").wait_for()
+
+        told = page.locator(".about-picture")
+        for name, (data, words) in {**BAD, **GOOD}.items():
+            (tmp_path / name).write_bytes(data)
+            page.locator("input[type=file]").set_input_files(tmp_path / name)
+            playwright.expect(told).to_contain_text(words)
+            playwright.expect(told.locator(".problem")).to_have_count(1 if name in BAD else 0)
+        picture = page.get_by_label("Picture", exact=True)
+        playwright.expect(picture).to_have_value(OWN)
+        page.get_by_role("button", name="Ask").click()
+        page.locator(".said").wait_for()
+
+        page.set_viewport_size({"width": 390, "height": 844})  # a phone: nothing sticks out
+        picture.select_option("photograph rocket")
+        playwright.expect(page.locator(".said")).to_have_count(0)
+        page.wait_for_function("document.documentElement.scrollWidth <= 390")
         browser.close()
     assert all(address.startswith((url, url.replace("http", "ws"), "data:", "blob:")) for address in asked)

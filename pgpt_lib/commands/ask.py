@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from ..model import PerceptionGPT
 
 MAX_PIXELS = 50_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO")
+"""What is read; not EPS, for which Pillow would start Ghostscript on a stranger's file."""
 DRAWN_SIDE = 1600  # larger pictures are thinned out before they are drawn
 WHITE = (255, 255, 255, 255)
 
@@ -132,7 +136,7 @@ def read_picture(path: Path) -> np.ndarray:
     frames the first is taken.
 
     Raises:
-        InputError: missing, empty, no picture, truncated, or larger than 50 megapixels.
+        InputError: missing, empty, not of `FORMATS`, damaged, or larger than 50 megapixels.
     """
     if not path.is_file():
         raise InputError(f"--image {path}: no such file")
@@ -142,26 +146,34 @@ def read_picture(path: Path) -> np.ndarray:
 
 def open_picture(file: IO[bytes], name: str) -> np.ndarray:
     """An open file as `read_picture` reads it; `name` is what messages call it."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, ImageOps
 
     if file.seek(0, io.SEEK_END) == 0:
         raise InputError(f"{name} is empty (0 bytes)")
     file.seek(0)
+    with refusing(name), Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{name} is {width} x {height}, over 50 megapixels; scale it down first")
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a picture is read into an InputError that names the file."""
+    from PIL import Image, UnidentifiedImageError
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower and an error
+        warnings.simplefilter("ignore")  # of sizes above our own limit, and of damage: either is an error here
         try:
-            with Image.open(file) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise InputError(f"{name} is {width} x {height}, over 50 megapixels; scale it down first")
-                return to_rgb(ImageOps.exif_transpose(image))
+            yield
+        except InputError:
+            raise
         except Image.DecompressionBombError:
             raise InputError(f"{name} is far over 50 megapixels; scale it down first") from None
         except UnidentifiedImageError:
-            raise InputError(f"{name} is not a picture that Pillow {Image.__version__} can read") from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            if isinstance(error, InputError):
-                raise
+            raise InputError(f"{name} is not a picture of a known kind; save it as PNG or JPEG first") from None
+        except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged files
             raise InputError(f"{name} cannot be read, it is damaged or cut off: {error}") from None
 
 

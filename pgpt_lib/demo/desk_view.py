@@ -52,7 +52,7 @@ class DeskView:
         self.clear = ipywidgets.Button(description="Remove the box")
         self.message, self.words = ipywidgets.HTML(), ipywidgets.HTML()
         self.drawing = ipywidgets.Image(format="png", layout=ipywidgets.Layout(max_width="100%", display="none"))
-        self.offered.observe(self._tried(lambda change: self._put(self.desk.choose(change["new"]))), "value")
+        self.offered.observe(self._tried(lambda change: self._choose(change["new"])), "value")
         self.upload.observe(self._tried(lambda change: self._take(change["new"])), "value")
         self.pad.observe(self._tried(lambda change: self._mark(change["new"])), "drag")
         self.examples.observe(lambda change: self._suggest(change["new"] or ""), "value")
@@ -78,11 +78,19 @@ class DeskView:
 
     def ask(self) -> None:
         """Answer the question in the field."""
-        reply = self.desk.ask(self.question.value)
+        self.button.disabled, self.button.description = True, "asking ..."
+        try:
+            reply = self.desk.ask(self.question.value)
+        finally:
+            self.button.disabled, self.button.description = False, "Ask"
         self.drawing.value = png(answer_figure(self.desk.picture, reply))
         self.drawing.alt = f"The answer drawn: {numbered(reply.text)}"
         self.drawing.layout.display = None
         self.words.value = answer_html(reply)
+
+    def _choose(self, name: str) -> None:
+        if name != self.desk.chosen:  # an upload has already been put on the desk when it is named here
+            self._put(self.desk.choose(name))
 
     def _put(self, picture: Picture) -> None:
         self.pad.url = "data:image/jpeg;base64," + base64.b64encode(shown_jpeg(picture)).decode()
@@ -96,13 +104,16 @@ class DeskView:
 
     def _take(self, files: tuple[dict[str, Any], ...]) -> None:
         for file in files:
-            self._put(self.desk.upload(file["name"], bytes(file["content"])))
+            picture = self.desk.upload(file["name"], bytes(file["content"]))
+            self.offered.options, self.offered.value = list(self.desk.offered), self.desk.chosen
+            self._put(picture)
 
     def _mark(self, drag: list[float]) -> None:
         self.desk.mark((drag[0], drag[1]), (drag[2], drag[3]))
         self._show_region()
         if VIS not in self.question.value:
-            self._suggest(questions_about_regions()[0])
+            self.examples.value = questions_about_regions()[0]
+            self._suggest(self.examples.value)
 
     def _forget(self) -> None:
         self.desk.region = None

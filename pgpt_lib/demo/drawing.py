@@ -19,26 +19,25 @@ from .session import Reply
 
 CHARACTERS = 62  # a line of the token stream
 SHOWN_SIDE = 900  # pixels of a picture to draw on
+PART_WIDTH = 4.3  # inches of a figure for the page, where it is about 430 pixels wide, so that 10 points stay legible
 GIVEN = "#0B0B0B"
+WEIGHTS = "fusion weights (equation 1); dashed: a plain mean"
+TOKENS = "tokens: picture (sand), question (blue), answer (green), regions (orange)"
 
 
 def answer_figure(picture: Picture, reply: Reply) -> Figure:
     """A picture with the answer's regions, numbered in the order of its `<vis>`, and how the answer came about.
 
-    The region that was given is dashed, the answer's are in colour. Made without pyplot, so that a server's threads
-    share no state.
+    The region that was given is dashed, the answer's are in colour. Like the other figures here it is made without
+    pyplot, so that a server's threads share no state.
     """
     runs = [t for i, t in enumerate(reply.tokens) if t != "image" or i == 0 or reply.tokens[i - 1] != "image"]
     lines = 1 + sum(len(token) + 2.1 for token in runs) // CHARACTERS
     low = 0.42 * lines + 0.5
     fig = Figure(figsize=(11, max(4.6, 2.1 + low)), layout="constrained")
     grid = fig.add_gridspec(2, 2, width_ratios=(1, 1.25), height_ratios=(2, low))
-    pixels, regions = thinned(picture.pixels, list(reply.regions), SHOWN_SIDE)
-    labels = [str(i + 1) for i in range(len(regions))]
     left = fig.add_subplot(grid[:, 0])
-    draw_regions(pixels, regions, labels, left)
-    if reply.given is not None and reply.given.box is not None:
-        outline(left, reply.given, pixels)
+    _draw_answer(picture, reply, left)
     said = numbered(reply.text) or "(nothing)"
     left.set_title(
         textwrap.fill(f"Q  {reply.question}", 46) + "\n" + textwrap.fill(f"A  {said}", 46),
@@ -47,10 +46,32 @@ def answer_figure(picture: Picture, reply: Reply) -> Figure:
         parse_math=False,
     )
     bars = show_layers(reply.weights, fig.add_subplot(grid[0, 1]))
-    bars.set_title("fusion weights (equation 1); dashed: a plain mean", fontsize=10, loc="left")
+    bars.set_title(WEIGHTS, fontsize=10, loc="left")
     tiles = token_strip(reply.tokens, reply.kinds, ax=fig.add_subplot(grid[1, 1]), width=CHARACTERS)
-    tiles.set_title("tokens: picture, question (blue), answer (green), regions (orange)", fontsize=10, loc="left")
+    tiles.set_title(TOKENS, fontsize=10, loc="left")
     return fig
+
+
+def regions_figure(picture: Picture, reply: Reply) -> Figure:
+    """The left part of `answer_figure` alone, without its title."""
+    height, width = picture.pixels.shape[:2]
+    fig = Figure(figsize=(PART_WIDTH, min(max(PART_WIDTH * height / width, 0.6), 2 * PART_WIDTH)), layout="constrained")
+    _draw_answer(picture, reply, fig.add_subplot())
+    return fig
+
+
+def weights_figure(reply: Reply) -> Figure:
+    """The bars of `answer_figure` alone, without their title."""
+    fig = Figure(figsize=(PART_WIDTH, 2.4), layout="constrained")
+    show_layers(reply.weights, fig.add_subplot())
+    return fig
+
+
+def _draw_answer(picture: Picture, reply: Reply, ax: Axes) -> None:
+    pixels, regions = thinned(picture.pixels, list(reply.regions), SHOWN_SIDE)
+    draw_regions(pixels, regions, [str(i + 1) for i in range(len(regions))], ax)
+    if reply.given is not None and reply.given.box is not None:
+        outline(ax, reply.given, pixels)
 
 
 def outline(ax: Axes, region: Region, pixels: np.ndarray) -> None:
@@ -67,10 +88,10 @@ def numbered(text: str) -> str:
     return first + "".join(f"[{i}]{words}" for i, words in enumerate(rest, 1))
 
 
-def png(fig: Figure) -> bytes:
+def png(fig: Figure, dpi: int = 100) -> bytes:
     """A figure as PNG, on white."""
     buffer = io.BytesIO()
-    fig.savefig(buffer, format="png", dpi=100, facecolor="white")
+    fig.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..commands.ask import open_picture
+from ..commands.ask import FORMATS, open_picture, refusing
 from ..data.photos import ANNOTATIONS, PHOTOS, load_photo, names
 from ..data.phrasings import held_out_phrasing
 from ..data.refshapes.tasks import scene_regions
@@ -34,6 +34,7 @@ class Picture:
         objects: regions that a click can mean; empty for an upload.
         questions: what one may ask about it.
         note: what was done to an upload that was not plain RGB of 8 bits; empty otherwise.
+        drawn: whether it is a scene of RefShapes.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Picture:
     objects: tuple[Region, ...] = ()
     questions: tuple[str, ...] = ()
     note: str = ""
+    drawn: bool = False
 
 
 def questions_about_regions() -> tuple[str, ...]:
@@ -79,7 +81,7 @@ def _note(name: str, data: bytes) -> str:
     from PIL import Image
 
     said = []
-    with Image.open(io.BytesIO(data)) as image:
+    with refusing(name), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         frames, mode, kind = getattr(image, "n_frames", 1), image.mode, image.format or ""
     ending = Path(name).suffix.lower()
     meant = Image.registered_extensions().get(ending, "")
@@ -107,7 +109,7 @@ def _scene(name: str, level: str, seed: int, index: int) -> Picture:
     ]
     key = image_id(level, "val", seed, index)
     pixels, regions = RefShapesImages().load_image(key), scene_regions(scene_of(key))
-    return Picture(name, pixels, regions, (*asked[:4], *_general_questions()))
+    return Picture(name, pixels, regions, (*asked[:4], *_general_questions()), drawn=True)
 
 
 def _photo(name: str) -> Picture:
@@ -119,6 +121,7 @@ def _photo(name: str) -> Picture:
     [key] = [image["id"] for image in instances["images"] if Path(image["file_name"]).stem == name]
     marked = [a for a in instances["annotations"] if a["image_id"] == key]
     regions = tuple(Region.from_coco(a["bbox"], a["segmentation"], height, width) for a in marked)
-    said = [ref["sentences"][0]["sent"].removeprefix("the ") for ref in refs if ref["image_id"] == key]
+    said = [ref["sentences"][0]["sent"] for ref in refs if ref["image_id"] == key]
+    said = [words.removeprefix("the ") for words in said if words.startswith("the ")]  # the phrasing adds its own
     asked = [held_out_phrasing("rec").replace("{x}", words) for words in said]
     return Picture(f"photograph {name}", pixels, regions, (*asked[:4], *_general_questions()))

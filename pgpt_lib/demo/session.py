@@ -18,9 +18,11 @@ from .intake import Picture, pictures, read_upload
 from .pointing import clicked, dragged_box, is_click
 
 if TYPE_CHECKING:
+    from ..generation import Answer
     from ..model import PerceptionGPT
 
 MAX_QUESTION = 160  # characters; a word that the model does not know is spelled, and its context is short
+OWN = "your upload"
 PROFILES = ("cpu", "photos", "smoke")  # whose reports are looked through for a checkpoint, in this order
 
 
@@ -66,7 +68,7 @@ class Speaker:
         from ..checkpoint import load_checkpoint
 
         model, state = load_checkpoint(checkpoint)
-        return cls(model, f"{model.profile.name}, {state.step} steps")
+        return cls(model, f"profile {model.profile.name}, trained for {state.step} steps")
 
     @property
     def level(self) -> str:
@@ -115,20 +117,23 @@ class Speaker:
             tuple("vis" if token == VIS else kind for token, kind in zip(tokens, kinds, strict=True)),
             tuple(self.model.fusion.weights().tolist()),
             time.perf_counter() - began,
-            self._notes(sample.turns[0].text, region is not None and not slots, answer.text),
+            self._notes(picture, sample.turns[0].text, region is not None and not slots, answer),
         )
 
-    def _notes(self, question: str, unused: bool, answer: str) -> tuple[str, ...]:
+    def _notes(self, picture: Picture, question: str, unused: bool, answer: Answer) -> tuple[str, ...]:
         """What may surprise about an answer."""
         chat, notes = self.model.chat, []
         if chat.template.closed_words:
-            words = [w for w in question.split() if w != VIS and any(c.isalpha() for c in w)]
-            strange = [w for w in words if len(chat.words(w)) > 1]
+            unknown = chat.tokenizer.unk_token_id
+            words = {w: chat.words(w) for w in question.split() if w != VIS}
+            strange = [w for w, ids in words.items() if unknown in ids or (len(ids) > 1 and any(map(str.isalpha, w)))]
             if strange:
-                notes.append(f"The model was never taught: {', '.join(dict.fromkeys(strange))}.")
+                notes.append(f"The model was never taught: {', '.join(strange)}.")
         if unused:
             notes.append(f"The marked region was left aside, since the question has no {VIS}.")
-        if not answer:
+        if not picture.drawn and self.model.profile.data.name == "refshapes":
+            notes.append("The model was trained on drawn shapes alone: of other pictures it speaks in their words.")
+        if not answer.text:
             notes.append("The model said nothing. A short training often ends so.")
         return tuple(notes)
 
@@ -140,17 +145,23 @@ class Desk:
         self.speaker = speaker
         self.offered = pictures(speaker.level)
         self.region: Region | None = None
-        self.picture = self.choose(next(iter(self.offered)))
+        self.chosen = next(iter(self.offered))
+        self.picture = self.choose(self.chosen)
 
     def choose(self, name: str) -> Picture:
         """Put one of the offered pictures on the desk."""
         if name not in self.offered:
             raise InputError(f"there is no picture {name!r}; there are {', '.join(self.offered)}")
-        return self._put(self.offered[name]())
+        return self._put(name, self.offered[name]())
 
     def upload(self, name: str, data: bytes) -> Picture:
-        """Put an uploaded file on the desk; where it is refused, the picture there stays. Raises as `read_upload`."""
-        return self._put(read_upload(name, data))
+        """Put an uploaded file on the desk and, in place of an earlier one, among the pictures on offer.
+
+        Where it is refused, the picture there stays. Raises as `read_upload`.
+        """
+        picture = read_upload(name, data)
+        self.offered[OWN] = lambda: picture
+        return self._put(OWN, picture)
 
     def mark(self, start: tuple[float, float], end: tuple[float, float]) -> Region:
         """Mark the box of a drag, or the object below a click.
@@ -178,8 +189,8 @@ class Desk:
         """Ask about what lies on the desk; raises as `Speaker.ask`."""
         return self.speaker.ask(self.picture, question, self.region)
 
-    def _put(self, picture: Picture) -> Picture:
-        self.picture, self.region = picture, None
+    def _put(self, name: str, picture: Picture) -> Picture:
+        self.chosen, self.picture, self.region = name, picture, None
         return picture
 
 
