@@ -44,8 +44,9 @@ print("the model:", speaker.name)
 # %% [markdown]
 # ## 1 · What lies on the desk
 #
-# Six scenes of RefShapes, of a split that no training sees, and the photographs that come with scikit-image. Each
-# brings the regions of its objects along, so that a click can mean one of them.
+# Six scenes of RefShapes (the drawn world of notebook 00), of a split that no training sees, and the photographs that
+# come with scikit-image. Each brings the regions of its objects along, so that a click can mean one of them. A *region*
+# is a box, a mask (the set of pixels that belong to the object), or both.
 
 # %%
 desk = Desk(speaker)
@@ -112,7 +113,8 @@ checks.check_dragged_box(my_box, seed=checks.grading_seed())
 # ### Exercise 2: what a click means (★★☆, 10 minutes)
 #
 # Write `my_click(boxes, x, y)`: the index of the object that a click at a point means, or `None`. Boxes overlap. A
-# small object that lies before a large one could never be clicked if the large one won.
+# small object that lies before a large one could never be clicked if the large one won, so the smallest box around the
+# point wins.
 
 # %% tags=["attempt"]
 def my_click(boxes, x, y):
@@ -167,7 +169,9 @@ print(f"{sum(clicked(boxes, x, y) is not None for x, y in points)} of {len(point
 # %% [markdown]
 # ## 3 · Ask where something is
 #
-# The question goes in as words, the answer comes as a token stream. Where it holds `<vis>`, a region was decoded.
+# The question goes in as words, the answer comes as a stream of tokens. One of them is special: `<vis>` is how a region
+# enters or leaves the language model (notebook 02). Where the answer holds it, a box and a mask were decoded from the
+# hidden state at that place. No coordinate is ever spelled out.
 
 # %%
 from pgpt_lib.demo.drawing import answer_figure
@@ -178,10 +182,11 @@ alt = f"The answer to {reply.question!r} drawn on the scene, beside it the fusio
 run.figure(answer_figure(scene, reply), "where", alt=alt)
 
 # %% [markdown]
-# On the left the answer's regions, box and mask, numbered in the order of their `<vis>`. On the upper right the weights
-# of equation 1 (notebook 01): they belong to the model, not to the question, and stay the same whatever is asked. Below
-# them every token that the model read (the picture as one tile with its count, the question in blue) and said (green).
-# An orange tile is a region: none of it is spelled out in digits.
+# On the left the answer's regions, box and mask, numbered in the order of their `<vis>`. On the upper right the
+# weights of equation 1 (notebook 01), by which the layers of the vision tower, the frozen image encoder, are summed:
+# they belong to the model, not to the question, and stay the same whatever is asked. Below them every token that the
+# model read (the picture as one tile with its count, the question in blue) and said (green). An orange tile is a region
+# and `end` the token that closes the answer.
 #
 # ## 4 · Give a region, ask what it is
 #
@@ -189,11 +194,13 @@ run.figure(answer_figure(scene, reply), "where", alt=alt)
 # embedding is the sum of their codes (notebook 02).
 
 # %%
+from pgpt_lib.demo.intake import questions_about_regions
+
 x1, y1, x2, y2 = boxes[-1]
 middle = ((x1 + x2) / 2, (y1 + y2) / 2)
 desk.mark(middle, middle)
-described = desk.ask("please describe the thing in <vis> .")
-print(f"clicked at {middle[0]:.2f}, {middle[1]:.2f}: {described.text or '(nothing)'}")
+described = desk.ask(questions_about_regions()[0])
+print(f"clicked at {middle[0]:.2f}, {middle[1]:.2f}: {described.question}  ->  {described.text or '(nothing)'}")
 run.figure(answer_figure(scene, described), "what", alt="A clicked object, dashed, and what the model says of it")
 
 # %% [markdown]
@@ -253,12 +260,16 @@ for name, data in files.items():
 # ## 6 · How long, and how sure
 #
 # Every question that is offered for a scene, asked once. The time includes the vision tower, since a new picture has no
-# cached features.
+# cached features. Of the questions that ask where something is, the share that is answered with a region at all is the
+# *emission rate*: an answer without `<vis>` has no box that could be right.
 
 # %%
+from pgpt_lib.data.phrasings import held_out_phrasing
+
+where = held_out_phrasing("rec").split("{x}")[0]
 replies = [speaker.ask(p, q) for p in offered.values() if p.name.startswith("scene") for q in p.questions]
 seconds = [r.seconds for r in replies]
-pointing = [r for r in replies if "locate" in r.question]
+pointing = [r for r in replies if r.question.startswith(where)]
 emitted = float(np.mean([len(r.regions) > 0 for r in pointing]))
 print(f"{len(replies)} questions, median {np.median(seconds):.2f} s, slowest {max(seconds):.2f} s")
 print(f"asked where something is, it answers with a region in {emitted:.0%} of {len(pointing)} questions")

@@ -65,7 +65,7 @@ class Page:
         self.picture_source = ColumnDataSource({"url": [], "width": [], "height": []})
         self.box_source = ColumnDataSource({"left": [], "top": [], "right": [], "bottom": []})
         self.easel = self._easel()
-        self.easel_pane = pn.pane.Bokeh(self.easel, sizing_mode="stretch_width", margin=(5, 10))
+        self.easel_pane = pn.pane.Bokeh(self.easel, sizing_mode="stretch_width")
         pointed, asked = self.about_picture, self.about_question
         self.offered.param.watch(lambda event: self._try(pointed, partial(self.choose, event.new)), "value")
         self.dropper.param.watch(lambda event: self._try(pointed, partial(self.upload, event.new)), "value")
@@ -209,6 +209,7 @@ class Page:
             tools=[select, "tap"],
             toolbar_location=None,
             min_border=0,
+            margin=(5, 10, 5, 10),
             sizing_mode="scale_width",
             outline_line_color=None,
         )
