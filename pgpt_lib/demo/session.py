@@ -124,7 +124,7 @@ class Speaker:
         """What may surprise about an answer."""
         chat, notes = self.model.chat, []
         if chat.template.closed_words:
-            unknown = chat.tokenizer.unk_token_id
+            unknown = chat.tokenizer.get_vocab().get("<unk>")
             words = {w: chat.words(w) for w in question.split() if w != VIS}
             strange = [w for w, ids in words.items() if unknown in ids or (len(ids) > 1 and any(map(str.isalpha, w)))]
             if strange:
