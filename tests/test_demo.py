@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -235,6 +236,10 @@ def test_without_any_checkpoint_it_says_how_to_get_one(tmp_path: Path, monkeypat
 def test_the_notebook_view_draws_asks_and_survives_bad_files(speaker: Speaker) -> None:
     from pgpt_lib.demo.desk_view import DeskView
 
+    def given(name: str, data: bytes) -> tuple[dict[str, object], ...]:
+        described = {"name": name, "type": "", "size": len(data), "last_modified": datetime.now()}
+        return ({**described, "content": memoryview(data)},)
+
     view = DeskView(speaker)
     assert view.pad.url.startswith("data:image/jpeg") and view.question.value == view.examples.value
     view.pad.drag = [0.8, 0.7, 0.2, 0.3, 1]
@@ -242,13 +247,13 @@ def test_the_notebook_view_draws_asks_and_survives_bad_files(speaker: Speaker) -
     view.button.click()
     assert bytes(view.drawing.value).startswith(b"\x89PNG") and 'class="said"' in view.words.value
     picture = view.desk.picture
-    view.upload.set_trait("value", ({"name": "letter.png", "content": memoryview(b"Dear"), "type": "", "size": 4},))
+    view.upload.set_trait("value", given("letter.png", b"Dear model,"))
     assert "not a picture" in view.message.value and view.desk.picture is picture
     view.clear.click()
     view.question.value = "what is <vis> ?"
     view.button.click()
     assert "draw a box" in view.message.value
-    view.upload.set_trait("value", ({"name": "a.png", "content": GOOD["plain.png"][0], "type": "", "size": 4},))
+    view.upload.set_trait("value", given("a.png", GOOD["plain.png"][0]))
     assert view.offered.value == OWN and view.desk.picture.name == "a.png"
     view.offered.value = "scene 2"
     assert view.desk.picture.name == "scene 2"
