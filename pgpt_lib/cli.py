@@ -29,6 +29,7 @@ COMMANDS = {
     "bench": "Measure speed on this machine, beside what its rates predict.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
+    "demo": "Ask a trained model in the browser.",
     "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
     "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",

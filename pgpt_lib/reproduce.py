@@ -33,7 +33,7 @@ from .notebook_sources import front_matter
 from .reuse import common_inputs, notebook_inputs, outdated, sweep_inputs
 
 NOTEBOOKS = project.ROOT / "notebooks"
-ONLY = {"photos": ("01", "04", "05", "06")}
+ONLY = {"photos": ("01", "04", "05", "06", "11")}
 """Profiles that do not run the whole series: photographs have no procedural world to explain."""
 PRODUCTS = {"05_training": ("checkpoint",)}
 """What a notebook leaves in OUT beside its own folder."""

@@ -14,6 +14,7 @@ from .grids import check_mask_grid, check_position_code
 from .losses import check_bce, check_dice, check_giou
 from .model import check_fusion, check_normalise, check_parameter_count, check_ridge, check_vis_position
 from .point import check_point_signal
+from .pointing import check_clicked, check_dragged_box
 from .regions import check_cxcywh, check_fractions, check_mask_bounds, check_rle
 from .releases import check_code_test, check_dice_test, check_giou_test, check_token_line
 from .speed import check_decode_seconds, check_step_seconds, check_token_count
@@ -31,6 +32,7 @@ NOTEBOOKS = {  # a notebook's exercises
     "08_fusion_ablation": (check_layer_shares, check_paired_interval),
     "09_speed": (check_token_count, check_decode_seconds, check_step_seconds),
     "10_paper_code_ours": (check_giou_test, check_code_test, check_dice_test, check_token_line),
+    "11_demo": (check_dragged_box, check_clicked),
 }
 
 __all__ = [
@@ -41,10 +43,12 @@ __all__ = [
     "check_cached_decoding",
     "check_ciou",
     "check_code_test",
+    "check_clicked",
     "check_cxcywh",
     "check_decode_seconds",
     "check_dice",
     "check_dice_test",
+    "check_dragged_box",
     "check_fractions",
     "check_free_running_miss",
     "check_fusion",
