@@ -24,6 +24,7 @@ COMMANDS = {
     "data": "Write or fetch a data set.",
     "score": "Score a file of predictions without a model.",
     "train": "Train outside a notebook.",
+    "finetune": "Train a trained model further on tasks or data sets of its own.",
     "evaluate": "Evaluate a trained checkpoint.",
     "estimate": "Say what a profile costs on given hardware, without the hardware.",
     "bench": "Measure speed on this machine, beside what its rates predict.",

@@ -165,11 +165,14 @@ class Training(Section):
 
 
 class Budget(Section):
-    """What a notebook needs in this profile: minutes of two cores, gigabytes of memory and disk."""
+    """What a notebook needs in this profile: minutes of two cores, gigabytes of memory and disk, and cards."""
 
     minutes: Mapping[str, float] = Field(default_factory=dict)
     memory_gb: float = 4
     disk_gb: float = 2
+    launch: Literal["here", "ddp", "fsdp", "zero2"] = "here"  # how notebook 05 trains: itself, or by accelerate
+    gpu: str = ""  # the card that the profile is meant for, by its name in `estimate`; empty where it needs none
+    gpus: PositiveInt = 1
 
 
 class Profile(Section):

@@ -6,11 +6,15 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
+
 from .checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
 from .data.streams import build_stream
 from .files import read_json, write_json
+from .processes import join_processes
 from .train_log import TrainLog
-from .training import OnLog, TrainResult, batch_maker, fit, starting_point
+from .training import OnLog, TrainResult, batch_maker, fit, result_of, starting_point
 
 
 def fine_tune(
@@ -22,33 +26,38 @@ def fine_tune(
     lr: float | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
+    root: Path | str | None = None,
 ) -> TrainResult:
     """Train a checkpoint's model further on a mixture of its own; a killed fine-tune goes on from its last checkpoint.
+
+    Under `accelerate launch` or `torchrun` all processes call it, and train together as in `training.train`.
 
     Args:
         checkpoint: a `step_N` or a folder of them: where the weights come from. It is left as it is.
         out_dir: the folder of the new training, as in `training.train`; one that began elsewhere is dropped from it.
-        tasks: a task's name to its share.
+        tasks: a task's name to its share; a source's, where the checkpoint was trained on a mixture of data sets.
         steps: length of the schedule.
         seed: of data and dropout.
         lr: peak learning rate; by default a third of the one that the checkpoint was trained with.
+        root: folder of the data, where it is no longer where the checkpoint's training found it.
 
     Raises:
-        InputError: no usable checkpoint, or an unknown task.
+        InputError: no usable checkpoint, or an unknown task or source.
     """
+    join_processes()
     model, state = load_checkpoint(checkpoint)
     before = state.profile.training
     changes = {"steps": steps, "save_every": steps, "lr": lr or before.lr / 3}
     training = before.model_copy(update=changes)
-    data = state.profile.data.model_copy(update={"tasks": dict(tasks)})
+    shares = "sources" if state.profile.data.name == "mixture" else "tasks"
+    data = state.profile.data.model_copy(update={shares: dict(tasks), **({"root": str(root)} if root else {})})
     profile = state.profile.model_copy(update={"training": training, "data": data})
     out = Path(out_dir)
-    _drop_if_stale(out, checkpoint_hash(find_checkpoint(Path(checkpoint))[0]))
-    start = starting_point(out, profile, seed, resume=True)
+    with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
+        _drop_if_stale(out, checkpoint_hash(find_checkpoint(Path(checkpoint))[0]))
+        start = starting_point(out, profile, seed, resume=True)
     if start and start[1].step == steps:
-        log = TrainLog(out / "train.jsonl")
-        end = log.records()[-1]
-        return TrainResult(start[0], log.path, steps, steps, end["seconds"], end["losses"], end["emission"])
+        return result_of(start[0], TrainLog(out / "train.jsonl"), steps)
     stream = build_stream(profile, seed)
     return fit(model, stream, batch_maker(model, stream, progress), profile, seed, out, start, on_log, progress)
 

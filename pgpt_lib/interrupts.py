@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, NoReturn
+
+FOLLOWED = "PGPT_FOLLOW"
+"""Environment variable: the process whose end ends a training (see `follow`)."""
+WATCH_SECONDS = 1.0
 
 
 class StopSignals:
@@ -43,3 +49,26 @@ class StopSignals:
         if self.requested == signal.SIGINT:
             raise KeyboardInterrupt(message)
         sys.exit(128 + (self.requested or signal.SIGTERM))
+
+
+def follow(pid: int) -> None:
+    """Stop, as by SIGTERM, when another process of this machine is gone: whoever waited for the result is."""
+    import psutil
+
+    try:
+        followed = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        followed = None
+
+    def lives() -> bool:
+        try:
+            return followed is not None and followed.is_running() and followed.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+    def watch() -> None:
+        while lives():
+            time.sleep(WATCH_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

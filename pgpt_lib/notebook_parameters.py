@@ -78,8 +78,8 @@ def _parameter(statement: ast.stmt, help: str) -> Parameter:
     return Parameter(target.id, default, kind or type(default).__name__, help)
 
 
-def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
-    """`["seed=3", "lr=0.001"]` as names and values, each value read as YAML.
+def parse_assignments(texts: Iterable[str], option: str = "-p") -> dict[str, Any]:
+    """`["seed=3", "lr=0.001"]`, given with an option, as names and values, each value read as YAML.
 
     Raises:
         InputError: a text without a name and `=`, a name given twice, or a value that YAML cannot read.
@@ -89,13 +89,13 @@ def parse_assignments(texts: Iterable[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         name = name.strip()
         if not equals or not name.isidentifier():
-            raise InputError(f"-p {text!r}: a parameter is given as name=value")
+            raise InputError(f"{option} {text!r}: it is given as name=value")
         if name in given:
-            raise InputError(f"-p {text!r}: {name} is given twice")
+            raise InputError(f"{option} {text!r}: {name} is given twice")
         try:
             given[name] = yaml.safe_load(value) if value else ""
         except yaml.YAMLError:
-            raise InputError(f"-p {text!r}: {value!r} is no value") from None
+            raise InputError(f"{option} {text!r}: {value!r} is no value") from None
     return given
 
 

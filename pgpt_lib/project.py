@@ -91,6 +91,20 @@ def commit() -> str:
     return head + ("+changes" if changed else "")
 
 
+def committed_files(folder: Path) -> set[Path] | None:
+    """The files below a folder of the repository in its last commit, by path; None where there is no repository."""
+    try:
+        names = _git("ls-tree", "-r", "--name-only", "HEAD", "--", f"./{folder.as_posix()}")
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return {Path(name) for name in names.splitlines()}
+
+
+def committed_text(path: Path) -> str:
+    """A file of the last commit, by its path in the repository."""
+    return _git("show", f"HEAD:./{path.as_posix()}")
+
+
 def describe(settings: Mapping[str, Any]) -> str:
     """A machine in one line, as `Xeon, 2 cores, 23.4 GB`."""
     names = ", ".join(settings.get("accelerators") or ())
@@ -99,7 +113,7 @@ def describe(settings: Mapping[str, Any]) -> str:
 
 
 def _git(*args: str) -> str:
-    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, text=True, timeout=20, check=True)
+    done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=20, check=True)
     return done.stdout.strip()
 
 

@@ -85,6 +85,11 @@ def data_banner(config: Mapping[str, Any]) -> str:
             f"Measured with {models} on RefShapes, level {data['level']}: a procedural world in RefCOCO's format that "
             "stands in for the paper's data sets. The paper's numbers beside ours are on real photographs."
         )
+    if data["name"] == "mixture":
+        return (
+            f"Measured with {models} on the official splits of the paper's data sets, as far as they were there; "
+            f"trained on {', '.join(data['sources'])}."
+        )
     where = "a folder of photographs" if data["root"] else "the few bundled photographs"
     return (
         f"Measured with {models} on {where} in the REFER layout, trained and held out by a split of our own. It proves "

@@ -93,7 +93,7 @@ def train(
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
         start = starting_point(out, profile, seed, resume)
     if start and start[1].step == profile.training.steps:
-        return _result(start[0], TrainLog(out / "train.jsonl"), start[1].step)
+        return result_of(start[0], TrainLog(out / "train.jsonl"), start[1].step)
     stream = build_stream(profile, seed)
     model = build_model(profile, seed)
     return fit(model, stream, batch_maker(model, stream, progress), profile, seed, out, start, on_log, progress)
@@ -220,7 +220,7 @@ def fit(
                 accelerator.wait_for_everyone()
             if stopping and done < settings.steps:
                 stop.leave(f"stopped after step {done}, saved in {checkpoint}: --resume goes on from there")
-    return _result(checkpoint, log, first)
+    return result_of(checkpoint, log, first)
 
 
 @contextmanager
@@ -288,7 +288,8 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     return lambda samples, draw: model.collate(samples, cache.rows, input_dropout=dropout, generator=draw)
 
 
-def _result(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult:
+def result_of(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult:
+    """What a training that came to its end left behind."""
     end = log.records()[-1]
     return TrainResult(checkpoint, log.path, end["step"], resumed_from, end["seconds"], end["losses"], end["emission"])
 

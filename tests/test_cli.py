@@ -113,3 +113,39 @@ def test_emit_prints_text_or_a_listing(capsys):
         emit({"n": 3}, "three")
     lines = capsys.readouterr().out.splitlines()
     assert lines == ["n      3", "acc    0.5000 [0.2500, 0.7500]", "sub.x  1.5000", "three"]
+
+
+def test_parameters_are_listed_by_notebook():
+    listed = run("run", "--profile", "smoke", "--list-parameters")
+    assert listed.returncode == 0
+    assert "05_training\n" in listed.stdout and "  seed: int = 0 (seed of data, initial weights" in listed.stdout
+    as_data = json.loads(run("run", "--profile", "smoke", "--list-parameters", "--json").stdout)
+    notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
+    assert list(as_data) == notebooks and as_data["05_training"]["steps"].startswith("steps: int = 0 (")
+    photos = json.loads(run("run", "--profile", "photos", "--list-parameters", "--json").stdout)
+    assert list(photos) == [slug for slug in notebooks if slug[:2] in ("01", "04", "05", "06")]
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("sede=1", ["unknown parameter 'sede'", "seed: int = 0", "steps: int = 0"]),
+        ("seed=one", ["seed = 'one' is str", "declares seed: int = 0"]),
+        ("seed", ["-p 'seed'", "name=value"]),
+        ("profile=cpu", ["given as --profile"]),
+    ],
+)
+def test_a_wrong_parameter_is_refused_with_the_right_ones(tmp_path, given, words):
+    done = run("run", "--profile", "smoke", "--out", str(tmp_path / "out"), "-p", given)
+    assert done.returncode == 2 and not (tmp_path / "out").exists()
+    assert all(word in done.stderr for word in words) and "Traceback" not in done.stderr
+
+
+def test_a_sweep_of_notebooks_is_planned_and_refused_by_the_command(tmp_path):
+    file = tmp_path / "seeds.yaml"
+    file.write_text("profile: smoke\nnotebooks: [05_training]\nparameters: {steps: 2}\ngrid: {seed: [0, 1]}\n")
+    planned = run("sweep", str(file), "--dry-run", "--jobs", "2")
+    assert planned.returncode == 0 and "2 points of 1 notebooks" in planned.stdout and "seed=1" in planned.stdout
+    file.write_text("profile: smoke\ngrid: {sede: [0, 1]}\n")
+    refused = run("sweep", str(file))
+    assert refused.returncode == 2 and "unknown parameter 'sede'" in refused.stderr

@@ -25,6 +25,8 @@ out_dir: str = ""  # folder of the run; empty means reports/<profile>
 seed: int = 0  # seed of data, initial weights and dropout
 root: str = ""  # folder of a REFER layout, for the profile photos; empty means the bundled photographs
 steps: int = 0  # length of the training; 0 means as the profile says
+launch: str = ""  # how section 6 trains: here, or by accelerate as ddp, fsdp or zero2; empty means as the profile says
+processes: int = 0  # of a training by accelerate; 0 means one an accelerator
 
 # %% [markdown]
 # The run's folder is also where checkpoints and the training log go.
@@ -310,11 +312,28 @@ def draw_live(record):
 
 
 # %% [markdown]
-# It is one call; the loop in it is made of the pieces above.
+# Before a training that takes cards and days one asks what it will cost. The estimate is counted from the profile's own
+# modules on tensors without data (`python -m pgpt_lib estimate`).
 
 # %%
-live = []
-result = train(run.profile, run.out, seed, steps=steps or None, resume=True, on_log=draw_live)
+from pgpt_lib.estimate.text import own_estimate
+
+way = launch or run.profile.budget.launch
+print(own_estimate(run.profile, way))
+
+# %% [markdown]
+# It is one call; the loop in it is made of the pieces above. Where a profile is meant for cards, *accelerate* starts a
+# process for each of them with the same loop inside; this notebook then only follows what they log.
+
+# %%
+from pgpt_lib.launching import launch_training
+
+live, length = [], steps or None
+if way == "here":
+    result = train(run.profile, run.out, seed, steps=length, resume=True, on_log=draw_live)
+else:
+    model = None  # the processes load their own
+    result = launch_training(run.profile, run.out, seed, way, processes, length, on_log=draw_live)
 print(f"{result.steps} steps in {result.seconds:.0f} s, checkpoint {result.checkpoint.name}")
 
 # %% [markdown]

@@ -28,6 +28,7 @@ def run(
     from ..errors import RunError
     from ..notebook_parameters import parse_assignments
     from ..project import versions
+    from ..published import against_published, in_words
     from ..report import write_report
     from ..reproduce import list_parameters as listed
     from ..reproduce import run_series
@@ -53,6 +54,8 @@ def run(
             log=log,
         )
         page = write_report(summary.out)
+        found = against_published(profile, summary.out)
+        words = in_words(found) if found else f"No report of profile {profile} is published to compare this one with."
         data = {
             "profile": profile,
             "out": summary.out,
@@ -61,5 +64,6 @@ def run(
             "seconds": summary.seconds,
             "executed": summary.executed,
             "versions": versions(),
+            "published": {key: found[key] for key in ("summary", "within", "compared")} if found else None,
         }
-        emit(data, str(page))
+        emit(data, f"{words}\n{page}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,10 @@ from ._output import Emit, JsonFlag, log, results
 if TYPE_CHECKING:
     from ..sweeps.cells import Cell
     from ..sweeps.engine import Status
+    from ..sweeps.jobs import RunJobs
     from ..sweeps.plans import Plan
+
+ALL_AT_ONCE = 256  # of a cluster's jobs; submitit's own default
 
 
 def sweep(
@@ -26,7 +30,13 @@ def sweep(
         str | None, typer.Option(help="name=value,...: one cell where it names all factors, else those that fit.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print cells and minutes, and stop.")] = False,
-    jobs: Annotated[int, typer.Option(help="Processes at a time; more than one have one thread each.", min=1)] = 1,
+    jobs: Annotated[
+        int | None, typer.Option(help="Processes at a time, one thread each if several; on a cluster, all.", min=1)
+    ] = None,
+    cluster: Annotated[str, typer.Option(help="slurm: run there, not here; OUT is on a disk its nodes share.")] = "",
+    resource: Annotated[
+        list[str] | None, typer.Option("-r", "--resource", help="name=value of a cluster's job, as time=240 (minutes).")
+    ] = None,
     profile: Annotated[str, typer.Option(help="In place of the plan's own; smoke tries every path.")] = "",
     available: Annotated[
         bool, typer.Option("--available", help="Leave out cells that need what this version lacks.")
@@ -34,41 +44,83 @@ def sweep(
     json: JsonFlag = False,
 ) -> None:
     """Run the cells of a sweep that are not done yet; one that was killed goes on."""
+    where = Where(jobs, cluster, resource)
     with results(json) as emit:
         if name.endswith((".yaml", ".yml")):
-            from ..sweeps.notebook_grid import load_grid, run_grid
+            from ..sweeps.notebook_grid import grid_folder, load_grid, run_grid
 
             if only or profile or available:
                 raise InputError(
                     f"sweep {name}: --only, --profile and --available are for built-in sweeps; edit the file"
                 )
             grid = load_grid(Path(name))
-            summary = run_grid(grid, out, jobs, dry_run, log)
-            emit(summary, summary["text"])
+            summary = run_grid(grid, out, where.count, dry_run, log, where.run(grid_folder(grid, out)))
+            emit(summary, summary["text"] + (where.told() if dry_run else ""))
             _fail_if_any(summary["failed"])
             return
         from ..sweeps.plans import load_plan
 
-        _builtin(load_plan(name), out, only, dry_run, jobs, profile, available, emit)
+        _builtin(load_plan(name), out, only, dry_run, where, profile, available, emit)
+
+
+class Where:
+    """In how many processes of this machine, or on which cluster with which resources, a sweep runs.
+
+    Raises:
+        InputError: a cluster that is not known, or resources without one.
+    """
+
+    def __init__(self, jobs: int | None, cluster: str, resources: Sequence[str] | None) -> None:
+        from ..notebook_parameters import parse_assignments
+
+        if cluster not in ("", "slurm"):
+            raise InputError(f"--cluster {cluster!r}: there is slurm")
+        if resources and not cluster:
+            raise InputError(f"--resource {resources[0]}: it belongs to --cluster slurm")
+        self.count = jobs or (ALL_AT_ONCE if cluster else 1)
+        self.cluster, self.resources = cluster, parse_assignments(resources or (), "-r")
+
+    def run(self, folder: Path) -> RunJobs:
+        """What runs the jobs of a sweep whose results go into a folder."""
+        from ..sweeps.jobs import run_jobs
+
+        if not self.cluster:
+            return run_jobs
+        from ..sweeps.cluster import run_on_cluster
+
+        return partial(run_on_cluster, resources=self.resources, folder=folder / ".slurm")
+
+    def told(self) -> str:
+        """For the plan that `--dry-run` shows."""
+        given = ", ".join(f"{name}={value}" for name, value in self.resources.items()) or "no resources named"
+        return f"\non SLURM: {given}" if self.cluster else ""
 
 
 def _builtin(
-    plan: Plan, out: Path | None, only: str | None, dry_run: bool, jobs: int, profile: str, available: bool, emit: Emit
+    plan: Plan,
+    out: Path | None,
+    only: str | None,
+    dry_run: bool,
+    where: Where,
+    profile: str,
+    available: bool,
+    emit: Emit,
 ) -> None:
     from .. import project
 
     folder = project.report_folder(profile or plan.profile, out or "")
     cells, single = choose(plan, only, profile)
-    from ..sweeps.engine import run_cells, survey
+    from ..sweeps.engine import run_cells, survey, sweep_folder
 
     if dry_run:
         statuses = survey(cells, folder)
-        emit(_as_data(statuses, jobs), _dry(statuses, jobs))
-    elif single:
+        emit(_as_data(statuses, where.count), _dry(statuses, where.count) + where.told())
+    elif single and not where.cluster:
         found = one_cell(cells[0], folder)
         emit({key: found[key] for key in ("cell", "metrics", "seconds")})
     else:
-        summary = run_cells(cells, folder, jobs, available, log)
+        runner = where.run(sweep_folder(folder, plan.name))
+        summary = run_cells(cells, folder, where.count, available, log, runner)
         text = summary["table"].read_text(encoding="utf-8") if summary["table"].exists() else "no cell is done"
         emit(summary, f"{text}\n{summary['table']}")
         _fail_if_any(summary["failed"])

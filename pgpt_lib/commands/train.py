@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +13,8 @@ import typer
 from ..config import load_profile
 from ..errors import InputError
 from ._output import JsonFlag, results
+
+LOCK_SECONDS = 60.0
 
 
 def train(
@@ -28,13 +33,36 @@ def train(
         if settings.data.name not in ("refer", "mixture"):
             raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
         settings = load_profile(profile, {"data.root": str(root)})
-    with results(json) as emit:
+    with results(json) as emit, only_training(out):
+        from ..interrupts import FOLLOWED, follow
         from ..processes import place
         from ..training import train as run  # here: it imports torch, and `--help` should be quick
 
+        if FOLLOWED in os.environ:
+            follow(int(os.environ[FOLLOWED]))
         try:
             result = run(settings, out, seed, steps, save_every, resume)
         except KeyboardInterrupt as stop:
             raise typer.Exit(130) from stop
         if place()[0] == 0:  # of several processes one speaks
             emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")
+
+
+@contextlib.contextmanager
+def only_training(out: Path) -> Iterator[None]:
+    """Keep a second training out of the folder; one that was just told to end is waited for."""
+    from filelock import FileLock, Timeout
+
+    if os.environ.get("RANK", "0") != "0":  # of several processes the first holds the lock
+        yield
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(out / ".train.lock")
+    try:
+        lock.acquire(timeout=LOCK_SECONDS)
+    except Timeout:
+        raise InputError(f"another training is at work in {out}; wait for it or choose another --out") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ..errors import InputError
 from .grefcoco import GRefCOCO
+from .karpathy import DATASETS as CAPTIONED
 from .karpathy import Karpathy
 from .reader import Reader
 from .refer import Refer
@@ -27,6 +28,15 @@ TABLES = {
     "table2": tuple(f"{dataset}/{split}" for dataset, splits in _REFER.items() for split in splits),
     "table3": tuple(f"{dataset}/{split}" for dataset, splits in _REFER.items() for split in splits),
     "table5": ("vqav2/val", "okvqa/val", "flickr30k/test", "coco/test"),
+}
+TUNED_ON = {  # section 4.3 tunes on each data set's training split before its score: the sources of that split
+    "refcoco": {"refcoco": 1.0},
+    "refcoco+": {"refcoco+": 1.0},
+    "refcocog": {"refcocog": 1.0},
+    "vqav2": {"vqav2": 1.0},
+    "okvqa": {"okvqa": 1.0},
+    "coco": {"coco_captions": 1.0},
+    "flickr30k": {"flickr30k_captions": 1.0},
 }
 BEYOND = ("refcoco_m/val", "grefcoco/val", "grefcoco/testA", "grefcoco/testB")  # scores that the paper does not report
 _OPEN: dict[str, Callable[[Path, str], Reader]] = {
@@ -55,3 +65,22 @@ def open_benchmark(name: str, root: str | Path) -> Reader:
         raise InputError(f"unknown benchmark {name!r}; there are {', '.join(known)}")
     dataset, _, split = name.partition("/")
     return _OPEN[dataset](Path(root), split)
+
+
+def present_benchmarks(root: str | Path) -> list[str]:
+    """The splits of Tables 2, 3 and 5 whose data sets lie under a root, in the tables' order.
+
+    Raises:
+        InputError: there is none.
+    """
+    root = Path(root)
+
+    def lies_there(dataset: str) -> bool:
+        captions = root / "karpathy" / f"dataset_{dataset}.json"
+        return captions.is_file() if dataset in CAPTIONED else (root / dataset).is_dir()
+
+    names = dict.fromkeys(name for names in TABLES.values() for name in names)
+    found = [name for name in names if lies_there(name.partition("/")[0])]
+    if not found:
+        raise InputError(f"{root} holds none of {', '.join(dict.fromkeys(n.partition('/')[0] for n in names))}")
+    return found

@@ -86,3 +86,20 @@ class Karpathy(Reader):
 
     def turns(self, index: int, ask: Ask) -> tuple[Turn, ...]:
         return Turn("user", ask("caption")), Turn("assistant", self._records[index].captions[0])
+
+
+class KarpathyCaptions(Karpathy):
+    """One record a caption, to be trained on: each is an answer of its own."""
+
+    def __init__(self, root: str | Path, split: str = "train", dataset: str = "coco") -> None:
+        """Read a split; arguments and errors as of `Karpathy`."""
+        super().__init__(root, split, dataset)
+        self.name = f"{dataset}_captions"
+        self._records = [r._replace(captions=(caption,)) for r in self._records for caption in r.captions]
+
+    def record_id(self, index: int) -> str:
+        return f"{self._records[index].number}-{index}"
+
+    def aliases(self, index: int) -> tuple[str, ...]:
+        record = self._records[index]  # Flickr30k's files are named after Flickr's own number
+        return (record.key, f"flickr/{record.number}") if record.key.startswith("flickr30k/") else (record.key,)

@@ -10,6 +10,7 @@ from ..errors import InputError
 from .coco import COCOCaptions, COCOInstances
 from .flickr30k import Flickr30k
 from .grefcoco import GRefCOCO
+from .karpathy import KarpathyCaptions
 from .llava import LLaVA
 from .reader import Reader
 from .refer import Refer
@@ -20,6 +21,7 @@ SOURCES: dict[str, Callable[[str | Path, str], Reader]] = {
     "coco_captions": COCOCaptions,
     "coco_instances": COCOInstances,
     "flickr30k": Flickr30k,
+    "flickr30k_captions": partial(KarpathyCaptions, dataset="flickr30k"),
     "visual_genome": VisualGenome,
     "llava": LLaVA,
     "vqav2": partial(VQA, dataset="vqav2"),
@@ -43,6 +45,7 @@ def open_source(name: str, root: str | Path, split: str = "train") -> Reader:
 
 
 def present(root: str | Path) -> list[str]:
-    """The sources whose folders are below a root."""
-    folders = {"coco_captions": "coco", "coco_instances": "coco"}
-    return [name for name in SOURCES if (Path(root) / folders.get(name, name)).is_dir()]
+    """The sources whose files are below a root."""
+    places = {"coco_captions": "coco", "coco_instances": "coco"}
+    places["flickr30k_captions"] = "karpathy/dataset_flickr30k.json"
+    return [name for name in SOURCES if (Path(root) / places.get(name, name)).exists()]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from ..checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
-from ..data.benchmarks import open_benchmark
-from ..data.refcoco import SPLIT_BY, RefCOCO
+from ..data.refcoco import SPLIT_BY
 from ..data.refshapes import RefShapesImages, question_samples, rec_samples, task_samples
-from ..data.sample import Images, Sample
+from ..data.sample import Sample
 from ..errors import InputError
 from ..processes import join_processes, place
-from ..scoring import score_predictions, truths_of
-from .predictions import Prediction, record_of, save_predictions
+from .benchmark_sets import EvaluationSet, benchmark_set
+from .predictions import save_predictions
 from .scores import TASKS, evaluate
 
 REFER_TASKS = ("rec",)  # what that layout has truths for
@@ -61,43 +60,26 @@ def evaluate_checkpoint(
         raise InputError(f"scenes is {scenes}; at least 1 is needed")
     path, state = find_checkpoint(Path(checkpoint))
     level: str | None = None
-    truths = None
     if data == "refshapes":
         level = state.profile.data.level
         scenes = scenes or state.profile.data.eval_scenes
-        images: Images = RefShapesImages()
-        samples = refshapes_samples(dataset, split, scenes, seed, level, tasks)
+        chosen_set = EvaluationSet(refshapes_samples(dataset, split, scenes, seed, level, tasks), RefShapesImages())
     elif root is None:
         raise InputError(f"data {data} needs its folder: give --root, which holds images and the data sets")
-    elif data == "benchmark" and dataset not in SPLIT_BY:
-        benchmark = open_benchmark(f"{dataset}/{split}", root)
-        images, chosen = benchmark.pictures, _check_tasks(tasks, TASKS)
-        kept = set(list(dict.fromkeys(benchmark.image_key(i) for i in range(len(benchmark))))[:scenes])
-        wanted = [i for i in range(len(benchmark)) if benchmark.image_key(i) in kept and benchmark.task(i) in chosen]
-        samples = [benchmark.sample(i) for i in wanted]
-        scenes = len(kept)
-    else:  # the expressions of RefCOCO, RefCOCO+ and RefCOCOg: `score`'s own rules hold
-        images = reader = RefCOCO(root, dataset, split)
-        _check_tasks(tasks, REFER_TASKS)
-        kept = set(list(reader.sizes)[:scenes])
-        samples = [sample for sample in reader.samples() if sample.image_id in kept]
-        truths = [truth for truth in truths_of(reader) if truth.image_id in kept]
-        scenes = len(kept)
+    else:
+        if data == "refer" and dataset not in SPLIT_BY:
+            raise InputError(f"unknown data set {dataset!r}; there are {', '.join(SPLIT_BY)}")
+        chosen = _check_tasks(tasks, REFER_TASKS if dataset in SPLIT_BY else TASKS)
+        chosen_set = benchmark_set(f"{dataset}/{split}", root, scenes, chosen)
+        scenes = len({sample.image_id for sample in chosen_set.samples})
     join_processes()
     model, _ = load_checkpoint(path)
-    done = evaluate(model, samples, images, batch_size=batch_size, on_progress=on_progress)
+    done = evaluate(model, chosen_set.samples, chosen_set.images, batch_size=batch_size, on_progress=on_progress)
     if out is not None and place()[0] == 0:
         save_predictions(out, done.predictions)
-    # In the REFER layout the truth is the annotation's own box, as `score` takes it, not the one cut at the border.
-    own = score_predictions([scored_record(p) for p in done.predictions], truths) if truths is not None else {}
     about = {"data": data, "dataset": dataset, "split": split, "scenes": scenes, "seed": seed, "level": level}
+    own = chosen_set.own_scores(done.predictions)
     return {**done.metrics, **own, **about, "checkpoint": str(path), "checkpoint_hash": checkpoint_hash(path)}
-
-
-def scored_record(prediction: Prediction) -> Mapping[str, Any]:
-    """The part of a prediction that `score` reads."""
-    record = record_of(prediction)
-    return {key: record[key] for key in ("sent_id", "bbox", "segmentation")}
 
 
 def refshapes_samples(

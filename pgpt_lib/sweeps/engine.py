@@ -13,7 +13,7 @@ from .. import project
 from ..files import read_json, write_json
 from .cell_run import VERSION
 from .cells import Cell, changed, of_same_kind
-from .jobs import BUSY, STOPPED, Job, Log, run_jobs, why
+from .jobs import BUSY, STOPPED, Job, Log, RunJobs, run_jobs, why
 from .results import all_results, finished, result_file
 from .switches import lacking, require_all
 from .table import write_table
@@ -83,7 +83,12 @@ def expected_minutes(cell: Cell, measured: Sequence[Mapping[str, Any]]) -> tuple
 
 
 def run_cells(
-    cells: Sequence[Cell], out: Path, jobs: int = 1, available: bool = False, log: Log = print
+    cells: Sequence[Cell],
+    out: Path,
+    jobs: int = 1,
+    available: bool = False,
+    log: Log = print,
+    run: RunJobs = run_jobs,
 ) -> dict[str, Any]:
     """Run the cells that are not done, `jobs` at a time; a failed one is tried again, and does not stop the others.
 
@@ -93,6 +98,7 @@ def run_cells(
         jobs: processes at a time.
         available: leave out cells that need what this version lacks, instead of refusing the sweep.
         log: takes one line of progress.
+        run: where the cells run.
 
     Returns:
         `done`, `failed` (id to error), `lacking`, `elsewhere` (at work in another process), `table` (its path).
@@ -136,7 +142,7 @@ def run_cells(
         Job(s.cell.id, _orders(s.cell, folder), work_folder(folder, s.cell.id))
         for s in sorted(open_ones, key=lambda s: s.state == "failed")  # those that failed before come last
     ]
-    run_jobs(waiting, jobs, on_end, log)
+    run(waiting, jobs, on_end, log)
     write_table(folder, all_results(folder))
     done = [s.cell.id for s in survey(cells, out) if s.state == "done"]
     missing = [s.cell.id for s in statuses if s.state == "lacking"]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from .. import project
 from ..files import write_json
@@ -33,6 +33,13 @@ class Job:
     def log(self) -> Path:
         """What the process prints."""
         return self.folder / "log"
+
+
+class RunJobs(Protocol):
+    """Runs jobs somewhere: `run_jobs` in processes here, `cluster.run_on_cluster` elsewhere."""
+
+    def __call__(self, jobs: Sequence[Job], count: int, on_end: Callable[[Job, int], None], log: Log, /) -> None:
+        """See `run_jobs`."""
 
 
 def run_jobs(jobs: Sequence[Job], count: int, on_end: Callable[[Job, int], None], log: Log) -> None:
@@ -75,11 +82,16 @@ def _start(job: Job, count: int) -> subprocess.Popen[bytes]:
     write_json(job.folder / "orders.json", job.orders)
     path = os.pathsep.join(filter(None, (str(project.ROOT), os.environ.get("PYTHONPATH"))))
     threads = {"OMP_NUM_THREADS": "1"} if count > 1 else {}
-    command = [sys.executable, "-m", "pgpt_lib.sweeps.worker", str(job.folder / "orders.json")]
+    command = worker_command(job.folder / "orders.json")
     with job.log.open("wb") as log:
         return subprocess.Popen(
             command, env={**os.environ, **threads, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
         )
+
+
+def worker_command(orders: Path) -> list[str]:
+    """What does the work that a file of orders describes."""
+    return [sys.executable, "-m", "pgpt_lib.sweeps.worker", str(orders)]
 
 
 def why(job: Job, status: int) -> str:

@@ -28,7 +28,7 @@ from ..errors import InputError
 from ..files import read_json, write_json, write_text
 from ..reproduce import NOTEBOOKS, plan, run_series
 from .cells import flatten
-from .jobs import STOPPED, Job, run_jobs, why
+from .jobs import STOPPED, Job, RunJobs, run_jobs, why
 
 Log = Callable[[str], None]
 
@@ -80,7 +80,9 @@ def load_grid(path: Path) -> Grid:
     return grid
 
 
-def run_grid(grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log) -> dict[str, Any]:
+def run_grid(
+    grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log, run: RunJobs = run_jobs
+) -> dict[str, Any]:
     """Run every point that is not finished.
 
     Args:
@@ -89,12 +91,13 @@ def run_grid(grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log) -
         jobs: points at a time.
         dry_run: only say what would run.
         log: takes one line of progress.
+        run: where the points run.
 
     Returns:
         `points` (name to `parameters`, `status`, `error`, `metrics`), `failed` (name to error), `table` (its path),
         `text`.
     """
-    folder = (out or project.ROOT / "reports" / "sweeps" / grid.name).expanduser().absolute()
+    folder = grid_folder(grid, out)
     points = grid.points()
     if dry_run:
         steps = plan(
@@ -117,7 +120,7 @@ def run_grid(grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log) -
             log(f"{job.name} failed: {failed[job.name]}")
         _gather(grid, folder, failed)
 
-    run_jobs(
+    run(
         [Job(name, _orders(grid, folder / name, point), folder / name) for name, point in points.items()],
         jobs,
         on_end,
@@ -127,6 +130,11 @@ def run_grid(grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log) -
     table = folder / "table.md"
     text = f"{table.read_text(encoding='utf-8')}\n{table}"
     return {"points": rows, "failed": failed, "table": table, "text": text}
+
+
+def grid_folder(grid: Grid, out: Path | None) -> Path:
+    """Where the points of a grid go."""
+    return (out or project.ROOT / "reports" / "sweeps" / grid.name).expanduser().absolute()
 
 
 def _orders(grid: Grid, folder: Path, point: Mapping[str, Any]) -> dict[str, Any]:

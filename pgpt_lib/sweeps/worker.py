@@ -99,7 +99,11 @@ def main(orders: Mapping[str, Any]) -> int:
 
         run_point(orders)
         return 0
+    from .engine import survey  # which imports this module
+
     cell = load_plan(orders["plan"]).cell(orders["factors"], orders["profile"])
+    if survey([cell], Path(orders["folder"]).parents[1])[0].state == "done":  # by another sweep, while this job waited
+        return 0
     return BUSY if perform(cell, Path(orders["folder"])) is None else 0
 
 
