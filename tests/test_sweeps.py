@@ -198,7 +198,7 @@ def test_a_step_is_timed(tmp_path):
     assert not (tmp_path / "timing").exists()
 
 
-def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path, monkeypatch):
+def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path):
     """One cell diverges and is marked; the other is done; the table has both; the next sweep tries the failed one."""
     plan = load_plan("table6")
     good = plan.cell({"representation": "embedding", "rank": 8, "seed": 0}, "smoke")
@@ -214,8 +214,7 @@ def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path, monkeypatch):
     assert "1 failed" in summary["table"].read_text() and len(read_json(folder / "table.json")) == 2
     assert any(line.startswith("2 cells, 0 done, 2 to do") for line in lines)
     tried: list[str] = []
-    monkeypatch.setattr(engine, "run_jobs", lambda jobs, *_: tried.extend(job.name for job in jobs))
-    engine.run_cells([bad, good], tmp_path, log=lines.append)
+    engine.run_cells([bad, good], tmp_path, log=lines.append, run=lambda jobs, *_: tried.extend(j.name for j in jobs))
     assert tried == [bad.id]
 
 

@@ -25,7 +25,7 @@ from .jobs import BEAT_SECONDS, Job, Log, last_line, worker_command
 
 SITTINGS = 20  # how often a job that ran out of time is queued again
 MINUTES = 240  # of a sitting, unless `time` says otherwise
-PAUSE_SECONDS, STATE_SECONDS = 1.0, 60.0  # between looks at the results, and at SLURM's own account
+PAUSE_SECONDS, STATE_SECONDS = 1.0, 60  # between looks at the results, and at SLURM's own account
 SAVE_SECONDS = 80.0  # submitit asks SLURM to warn 90 seconds before the end
 LOST = 1
 CANCELLED = 128 + signal.SIGTERM
