@@ -21,6 +21,7 @@ class RunSettings(Section):
 
     expressions: PositiveInt  # that a cell is trained on, `times` 1
     times: float = Field(default=1.0, gt=0)  # multiple of `expressions`
+    micro_batches: PositiveInt | None = None  # in a step, each as large as the profile's; else as many as there
     minutes: float | None = Field(default=None, gt=0)  # train for so long instead; the schedule's length is measured
     scenes: PositiveInt  # of the training set, `fraction` 1
     fraction: float = Field(default=1.0, gt=0, le=1)
@@ -70,6 +71,11 @@ class Cell:
         """
         settings = {"data.train_scenes": max(1, round(self.run.fraction * self.run.scenes)), **self.overrides}
         first = load_profile(self.profile_name, settings)
+        if self.run.micro_batches is not None:
+            micro = first.training.batch_size // first.training.accumulation
+            settings["training.accumulation"] = self.run.micro_batches
+            settings["training.batch_size"] = self.run.micro_batches * micro
+            first = load_profile(self.profile_name, settings)
         settings = {"training.steps": steps_for(first, self.run.expressions * self.run.times), **settings}
         if self.run.align == "words":
             settings["llm.name"] = f"{first.llm.name}-words"
