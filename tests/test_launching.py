@@ -152,7 +152,7 @@ def test_a_second_training_in_a_folder_is_refused(tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("name", profile_names())
 def test_profiles_say_how_they_are_launched(name: str) -> None:
     budget = load_profile(name).budget
-    large = name == "gpu" or name.startswith("paper-")
+    large = name.startswith(("gpu", "paper-"))
     assert (budget.launch != "here") == bool(budget.gpu) == large
     if not large:
         assert own_estimate(load_profile(name)) == f"{name} needs no card: nothing to estimate"

@@ -80,12 +80,10 @@ class Where:
         self.count = jobs or (ALL_AT_ONCE if cluster else 1)
         self.cluster, self.resources = cluster, parse_assignments(resources or (), "-r")
 
-    def run(self, folder: Path) -> RunJobs:
-        """What runs the jobs of a sweep whose results go into a folder."""
-        from ..sweeps.jobs import run_jobs
-
+    def run(self, folder: Path) -> RunJobs | None:
+        """What runs the jobs of a sweep whose results go into a folder; None for processes here."""
         if not self.cluster:
-            return run_jobs
+            return None
         from ..sweeps.cluster import run_on_cluster
 
         return partial(run_on_cluster, resources=self.resources, folder=folder / ".slurm")

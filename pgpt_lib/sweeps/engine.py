@@ -88,7 +88,7 @@ def run_cells(
     jobs: int = 1,
     available: bool = False,
     log: Log = print,
-    run: RunJobs = run_jobs,
+    run: RunJobs | None = None,
 ) -> dict[str, Any]:
     """Run the cells that are not done, `jobs` at a time; a failed one is tried again, and does not stop the others.
 
@@ -98,7 +98,7 @@ def run_cells(
         jobs: processes at a time.
         available: leave out cells that need what this version lacks, instead of refusing the sweep.
         log: takes one line of progress.
-        run: where the cells run.
+        run: where the cells run; by default in processes here.
 
     Returns:
         `done`, `failed` (id to error), `lacking`, `elsewhere` (at work in another process), `table` (its path).
@@ -142,7 +142,7 @@ def run_cells(
         Job(s.cell.id, _orders(s.cell, folder), work_folder(folder, s.cell.id))
         for s in sorted(open_ones, key=lambda s: s.state == "failed")  # those that failed before come last
     ]
-    run(waiting, jobs, on_end, log)
+    (run or run_jobs)(waiting, jobs, on_end, log)
     write_table(folder, all_results(folder))
     done = [s.cell.id for s in survey(cells, out) if s.state == "done"]
     missing = [s.cell.id for s in statuses if s.state == "lacking"]

@@ -81,7 +81,7 @@ def load_grid(path: Path) -> Grid:
 
 
 def run_grid(
-    grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log, run: RunJobs = run_jobs
+    grid: Grid, out: Path | None, jobs: int, dry_run: bool, log: Log, run: RunJobs | None = None
 ) -> dict[str, Any]:
     """Run every point that is not finished.
 
@@ -91,7 +91,7 @@ def run_grid(
         jobs: points at a time.
         dry_run: only say what would run.
         log: takes one line of progress.
-        run: where the points run.
+        run: where the points run; by default in processes here.
 
     Returns:
         `points` (name to `parameters`, `status`, `error`, `metrics`), `failed` (name to error), `table` (its path),
@@ -120,7 +120,7 @@ def run_grid(
             log(f"{job.name} failed: {failed[job.name]}")
         _gather(grid, folder, failed)
 
-    run(
+    (run or run_jobs)(
         [Job(name, _orders(grid, folder / name, point), folder / name) for name, point in points.items()],
         jobs,
         on_end,

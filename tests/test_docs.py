@@ -1,0 +1,119 @@
+"""Commands in the documentation exist: each is parsed by the parser that would read it, and none is run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from pgpt_lib import cli
+from pgpt_lib.config import load_profile
+from pgpt_lib.data.benchmarks import TABLES
+from pgpt_lib.project import ROOT
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+FULL_SCALE = ROOT / "docs" / "full_scale.md"
+USAGE_ERROR: type[Exception] = typer.BadParameter.__bases__[0]  # of any argument that no command takes
+SHELLS = ("", "sh", "bash", "console")
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+
+
+def in_blocks(page: Path) -> list[str]:
+    """The command lines of ours in a page's code blocks, without their comments: whole commands."""
+    blocks = BLOCK.findall(page.read_text(encoding="utf-8"))
+    lines = [line for language, block in blocks if language in SHELLS for line in block.splitlines()]
+    lines = [re.sub(r"\[(--[^\]]*)\]", r"\1", line) for line in lines]  # [--json]: may be left out
+    found = [" ".join(re.sub(r"(^|\s+)#.*", "", line).split()) for line in lines]
+    return [line for line in found if "-m pgpt_lib " in line or line.startswith(("docs/", "sbatch "))]
+
+
+def in_text(page: Path) -> list[str]:
+    """Commands that running text names, often without what they need."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    return re.findall(r"`[^`\n]*-m pgpt_lib ([^`\n]*)`", text)
+
+
+def ours(line: str) -> list[str] | None:
+    """The arguments that `python -m pgpt_lib` gets from a command line, None where it calls something else."""
+    _, found, arguments = line.partition("-m pgpt_lib ")
+    return arguments.split() if found else None
+
+
+def named(arguments: list[str]) -> tuple[Any, list[str]]:
+    """The command that arguments name, and the arguments that are left for it."""
+    command: Any = typer.main.get_command(cli.app)
+    rest = list(arguments)
+    while hasattr(command, "get_command") and rest and not rest[0].startswith("-"):
+        found = command.get_command(typer.Context(command), rest.pop(0))
+        assert found is not None, f"there is no {arguments[len(arguments) - len(rest) - 1]!r}"
+        command = found
+    return command, rest
+
+
+def parse(arguments: list[str]) -> None:
+    """Let the command's own parser read its arguments."""
+    command, rest = named(arguments)
+    command.make_context(command.name, rest)
+
+
+def launched(line: str) -> Iterator[str]:
+    """What is wrong with an `accelerate launch` line."""
+    from accelerate.commands.launch import launch_command_parser
+
+    given = launch_command_parser().parse_args(line.split()[2:])
+    if not given.module or given.training_script != "pgpt_lib":
+        yield "it does not run the module"
+    if not (ROOT / given.config_file).is_file():
+        yield f"no {given.config_file}"
+
+
+BLOCKS = [pytest.param(line, id=f"{page.stem}: {line[-70:]}") for page in PAGES for line in in_blocks(page)]
+TEXTS = [pytest.param(line, id=f"{page.stem}: {line}") for page in PAGES for line in in_text(page)]
+
+
+@pytest.mark.parametrize("line", BLOCKS)
+def test_a_documented_command_is_one(line: str) -> None:
+    words = line.split()
+    if words[0] == "accelerate":
+        assert list(launched(line)) == []
+    if words[0] == "sbatch" or words[0].startswith("docs/"):
+        script, profile, *_ = words[1:] if words[0] == "sbatch" else words
+        assert subprocess.run(["bash", "-n", script], cwd=ROOT).returncode == 0 and load_profile(profile)
+    arguments = ours(line)
+    if arguments is not None:
+        parse(arguments)
+
+
+@pytest.mark.parametrize("line", TEXTS)
+def test_a_command_named_in_the_text_exists(line: str) -> None:
+    command, rest = named(line.split())
+    known = {name for parameter in command.params for name in parameter.opts} | {"--help"}
+    assert {word.partition("=")[0] for word in rest if word.startswith("-")} <= known
+
+
+def test_the_way_to_table_2_is_whole() -> None:
+    """Every source of the paper's profile is fetched before it is trained on, and then tuned on and scored."""
+    called = [" ".join(arguments) for line in in_blocks(FULL_SCALE) if (arguments := ours(line))]
+    first = {word: next(i for i, line in enumerate(called) if line.startswith(word)) for word in ("train", "finetune")}
+    fetched = {line.split()[1] for line in called[: first["train"]] if line.startswith("data ")}
+    sources = {re.sub("^coco_.*", "coco", name) for name in load_profile("paper-7b").data.sources}
+    assert sources | {"karpathy", "sam-labels", "leakage"} <= fetched and first["train"] < first["finetune"]
+    scored = {
+        line.split("--split ")[1].split()[0] for line in called if line.startswith("evaluate --checkpoint runs/7b-")
+    }
+    assert scored == {name.partition("/")[2] for name in TABLES["table2"] if name.startswith("refcoco/")}
+    needing = ("train --profile paper", "finetune", "data ", "evaluate --checkpoint runs/7b")
+    assert all("--root" in line for line in called if line.startswith(needing))
+
+
+@pytest.mark.parametrize(
+    "wrong", ["trian --profile smoke", "train --profile smoke --outt x", "estimate --gpus many", "data coco", "score"]
+)
+def test_a_broken_command_is_noticed(wrong: str) -> None:
+    with pytest.raises((AssertionError, USAGE_ERROR)):
+        parse(wrong.split())
