@@ -273,7 +273,7 @@ def build_model(
     if not load_aligned(built, aligned) and profile.released.projector_frozen:
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
-    start_encoders(built.signals, built.projector.position.detach(), generator)
+    start_encoders(dict(built.signals.items()), built.projector.position.detach(), generator)
     if isinstance(built.state_norm, StateNorm):
         built.to(best_device())
         built.state_norm.calibrate(header_states(built))

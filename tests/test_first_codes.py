@@ -37,7 +37,7 @@ def test_codes_of_unseen_regions_are_nearest_to_their_own_cells(name):
     signals = build_signals(["box", "mask"], WIDTH, 16, GRID)
     place = torch.stack(torch.meshgrid(*[torch.arange(GRID) / GRID] * 2, indexing="ij"), -1).reshape(-1, 2)
     position = torch.sin(place @ torch.randn(2, WIDTH) * 3)  # smooth over the image, as trained ones are
-    start_encoders(signals, position, generator(0))
+    start_encoders(dict(signals.items()), position, generator(0))
     boxes = torch.cat([torch.rand(100, 2, generator=generator(9)) * 0.8 + 0.1, torch.full((100, 2), 0.15)], 1)
     with torch.no_grad():
         codes = signals[name].encode(boxes if name == "box" else coverage(boxes, 4 * GRID))
@@ -51,7 +51,7 @@ def test_without_positions_encoders_stay_as_they_are():
     torch.manual_seed(0)
     signals = build_signals(["box", "mask", "depth"], WIDTH, 16, GRID)
     before = {k: v.clone() for k, v in signals.state_dict().items()}
-    start_encoders(signals, torch.zeros(GRID**2, WIDTH), generator(0))
+    start_encoders(dict(signals.items()), torch.zeros(GRID**2, WIDTH), generator(0))
     assert all(torch.equal(v, before[k]) for k, v in signals.state_dict().items())
 
 
