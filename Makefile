@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 PROFILE ?= cpu
 ARGS ?=
 
-.PHONY: help setup run test lint notebooks environment lock clean
+.PHONY: help setup run test lint notebooks site environment lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml requirements.lock
 			$(PYTHON) -m pip --quiet --python $(PY) install pip; \
 		fi; \
 	fi
-	@$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev,course]'
+	@$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev,course,site]'
 	@touch $@
 
 run: $(STAMP) ## run the notebook series of PROFILE (default cpu), or go on with it
@@ -47,6 +47,9 @@ lint: $(STAMP) ## ruff, mypy, generated files
 
 notebooks: $(STAMP) ## make notebooks/*.ipynb from notebooks/src/*.py
 	@$(PY) -m pgpt_lib.notebook_sources
+
+site: $(STAMP) ## build the series, results, course and API as pages
+	@$(PY) -m pgpt_lib site $(ARGS)
 
 environment: $(STAMP) ## make environment.yml from pyproject.toml
 	@$(PY) tools/environment.py

@@ -27,12 +27,15 @@ COMMANDS = {
     "finetune": "Train a trained model further on tasks or data sets of its own.",
     "evaluate": "Evaluate a trained checkpoint.",
     "estimate": "Say what a profile costs on given hardware, without the hardware.",
+    "bench": "Measure speed on this machine, beside what its rates predict.",
     "pretrain": "Pretrain or evaluate the nano backbone.",
     "ask": "Ask a trained model about a picture.",
+    "demo": "Ask a trained model in the browser.",
     "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
     "course": "Build, grade and rank a course of the notebooks.",
     "report": "Gather the results of a folder into report.json and index.html.",
     "compare": "Say which metrics and settings of two reports differ.",
+    "site": "Build the series, results, course and API as pages, offline.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
 TRACEBACK = "PGPT_TRACEBACK"

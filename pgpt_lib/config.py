@@ -84,6 +84,38 @@ class Losses(Section):
     depth: float = Field(default=1.0, ge=0)
 
 
+class Released(Section):
+    """Where the paper, its released code and this library part: a switch a difference, all off by default.
+
+    Each is named after what it turns on, so that a run with one of them measures what it costs. Un-normalised fusion
+    (`perceptionGPT.py`) is `fusion.normalise: false`; the released evaluation's mask threshold of 0.35 (`finetune.py`)
+    and its scores with the true answers given (`dataset/builder.py`) are a sweep's `cell.mask_threshold` and
+    `cell.teacher_forced`. Names in brackets are files of the released code.
+
+    Attributes:
+        giou_misparsed: GIoU of corners that are read as centre and size (`box_utils.py` converts boxes that are corners
+            already).
+        position_scrambled: the mask decoder's position codes with their axes confused (`sam.py` unpacks rows, columns
+            and channels as channels, rows and columns).
+        dice_pooled: DICE of all masks of a micro-batch as if they were one (`dice_loss.py` sums over the batch).
+        last_layer_excluded: both fusions take all layers but the last (`clip_custom.py` cuts it off).
+        projector_frozen: the projector stays as it was aligned, the fusion learns (under LoRA peft freezes it, and
+            `build_perceptionGPT.py` does not release it).
+        state_at_vis: a region is decoded from the state at its `<vis>`, the paper's `<vis>` embedding read to the
+            letter; the released code (`perceptionGPT.py`) and our default take the state before it, which predicts it.
+        mask_encoder_unused: a region in the input is its box alone (`perceptionGPT.py` computes the mask's code and
+            drops it); one that has a mask alone is the mask's box.
+    """
+
+    giou_misparsed: bool = False
+    position_scrambled: bool = False
+    dice_pooled: bool = False
+    last_layer_excluded: bool = False
+    projector_frozen: bool = False
+    state_at_vis: bool = False
+    mask_encoder_unused: bool = False
+
+
 class Data(Section):
     """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture.
 
@@ -157,10 +189,44 @@ class Profile(Section):
     signal_widths: Mapping[str, PositiveInt] = Field(
         default_factory=dict
     )  # of a signal's networks; else its own choice
+    mask_head: Literal["two_way", "dot_product"] = "two_way"  # section 3.1's, or UFO's product with magnified features
+    released: Released = Released()
     losses: Losses = Losses()
     data: Data = Data()
     training: Training
     budget: Budget = Budget()
+
+    @model_validator(mode="after")
+    def _switches_act(self) -> Self:
+        """Refuse a switch that would change nothing, or that contradicts another setting."""
+        decoded = self.signals if self.representation == "embedding" else ()
+        plain, released = self.mask_head == "dot_product", self.released
+        needs = {  # switch: whether it is on, and the signals without which it does nothing
+            f"mask_head {self.mask_head!r}": (plain, ["mask"]),
+            "released.giou_misparsed": (released.giou_misparsed, ["box"]),
+            "released.position_scrambled": (released.position_scrambled, ["mask"]),
+            "released.dice_pooled": (released.dice_pooled, ["mask"]),
+            "released.mask_encoder_unused": (released.mask_encoder_unused, ["mask", "box"]),
+            "released.state_at_vis": (released.state_at_vis, decoded[:1] or ["box"]),
+        }
+        for name, (on, signals) in needs.items():
+            if on and not set(signals) <= set(decoded):
+                raise ValueError(f"{name} needs signals {', '.join(signals)} and representation 'embedding'")
+        one_layer = self.fusion.strategy in ("last", "second_last")
+        clashes = {
+            "position_scrambled: mask_head 'dot_product' has no position codes": released.position_scrambled and plain,
+            "state_at_vis needs llm.standardise off": released.state_at_vis and self.llm.standardise,
+            f"last_layer_excluded: fusion.strategy {self.fusion.strategy!r} takes one layer": (
+                released.last_layer_excluded and one_layer
+            ),
+            "projector_frozen: training.aligned_lr 0 freezes it already, and the fusion": (
+                released.projector_frozen and self.training.aligned_lr == 0
+            ),
+        }
+        for message, clash in clashes.items():
+            if clash:
+                raise ValueError(f"released.{message}")
+        return self
 
     def digest(self) -> str:
         """A short hash of every setting, to tell whether results may be reused."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ def token_strip(
     ax: Axes | None = None,
     width: int = 96,
     title: str = "",
+    faces: Mapping[str, str] | None = None,
 ) -> Axes:
     """A stream of tokens as coloured tiles, wrapped into lines.
 
@@ -46,7 +47,9 @@ def token_strip(
         kinds: for each token a key of `KINDS`; by default `kind_of` the token.
         values: a short text under each token (a label, a probability); drawn under the first of a run.
         width: characters a line.
+        faces: the fill of further kinds.
     """
+    fills = {**KINDS, **(faces or {})}
     kinds = kinds or [kind_of(token) for token in tokens]
     tiles: list[tuple[str, str, str]] = []
     start = 0
@@ -68,7 +71,7 @@ def token_strip(
     ax = ax or plt.subplots(figsize=(9, 0.28 * height + 0.3))[1]
     for x, row, size, text, kind, value in lines:
         y = -row * step
-        face = KINDS[kind]
+        face = fills[kind]
         ax.add_patch(
             FancyBboxPatch(
                 (x, y - 1), size, 1, boxstyle="round,pad=0,rounding_size=0.2", facecolor=face, edgecolor="none"

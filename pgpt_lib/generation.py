@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from .adapters import base_model
@@ -102,6 +103,8 @@ def generate(
         batch = model.collate(samples, features, pixel_values=pixel_values, generation=True)
         batch = batch.to(next(model.projector.parameters()).device)
         tokens, emitted = _decode_greedily(model, batch, max_new_tokens, cached)
+        if not model.readout.feeds_back:
+            emitted = _read_at_vis(model, batch, tokens)
     finally:
         model.train(training)
     return [_answer(model, row, sample, tokens[row], emitted, threshold) for row, sample in enumerate(samples)]
@@ -131,7 +134,7 @@ def _decode_greedily(
             if going:
                 tokens[row].append(token)
         next_embeds = F.embedding(next_ids, table_in)
-        if model.chat.vis_id is not None:
+        if model.chat.vis_id is not None and model.readout.feeds_back:
             rows = (alive & (next_ids == model.chat.vis_id)).nonzero().flatten()
             if len(rows):
                 predictions = model.decode(states[rows], features, batch.image_index[rows])
@@ -144,6 +147,25 @@ def _decode_greedily(
         mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
         seen = length if cached else 0
     return tokens, emitted
+
+
+def _read_at_vis(model: PerceptionGPT, batch: Batch, tokens: list[list[int]]) -> list[_Emitted]:
+    """The regions of answers that were read as tokens alone, decoded from the states at their `<vis>`, in one pass."""
+    ids = pad_sequence([torch.tensor(row) for row in tokens], batch_first=True, padding_value=model.chat.pad_id)
+    ids = ids.to(batch.input_ids.device)
+    table = model.embedding_tables()[0]
+    image_tokens, features = model.see(batch)
+    embeds = torch.cat([model.embed(batch, image_tokens, table), F.embedding(ids, table)], dim=1)
+    answered = torch.ones_like(ids, dtype=torch.bool)
+    mask = torch.cat([batch.attention_mask, answered], dim=1)
+    hidden = run_decoder(model, embeds, mask, (mask.cumsum(1) - 1).clamp(min=0), None)[:, -ids.shape[1] :].float()
+    is_vis, emitted = answered & (ids == model.chat.vis_id), []
+    for step in range(ids.shape[1]):
+        rows = is_vis[:, step].nonzero().flatten()
+        if len(rows):
+            states = hidden[rows, step]
+            emitted.append(_Emitted(rows, states, model.decode(states, features, batch.image_index[rows])))
+    return emitted
 
 
 def feedback(model: PerceptionGPT, predictions: dict[str, Tensor]) -> Tensor:

@@ -63,6 +63,15 @@ def giou_loss(prediction: Tensor, target: Tensor) -> Tensor:
     return _mean(1.0 - generalized_iou(box_cxcywh_to_xyxy(prediction.float()), box_cxcywh_to_xyxy(target.float())))
 
 
+def misparsed_giou_loss(prediction: Tensor, target: Tensor) -> Tensor:
+    """`giou_loss` of the corners (x1, y1, x2, y2) as if they were centre and size, as in the paper's released code.
+
+    Equal boxes still have a loss of 0, but of others it is not GIoU: two that lie apart may be taken to overlap.
+    Arguments as for `giou_loss`.
+    """
+    return giou_loss(box_cxcywh_to_xyxy(prediction), box_cxcywh_to_xyxy(target))
+
+
 def bce_loss(logits: Tensor, target: Tensor) -> Tensor:
     """Binary cross-entropy of mask logits [R, h, w] against coverage in [0, 1], a mean over all pixels."""
     return _mean(F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="none"))
@@ -81,6 +90,11 @@ def dice_loss(logits: Tensor, target: Tensor, eps: float = 1e-6) -> Tensor:
     probability, target = logits.float().sigmoid().flatten(1), target.float().flatten(1)
     overlap = (probability * target).sum(1)
     return _mean(1.0 - (2.0 * overlap + eps) / (probability.sum(1) + target.sum(1) + eps))
+
+
+def pooled_dice_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """`dice_loss` of all R masks as if they were one, as in the paper's released code; arguments as there."""
+    return dice_loss(logits.reshape(1, -1), target.reshape(1, -1))
 
 
 def total_loss(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

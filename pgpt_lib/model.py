@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import torch
@@ -28,9 +29,11 @@ from .fusion import LayerFusion
 from .losses import language_loss, total_loss
 from .processes import best_device
 from .projector import Projector
+from .region_flow import readout, region_input
 from .regions import Placement
 from .representations import get_representation
-from .signals import Signal, build_signals
+from .signals import Signal, build_signals, signal_options
+from .signals.first_codes import start_encoders
 from .state_norm import StateNorm, header_states
 from .vision import VisionTower
 
@@ -84,18 +87,24 @@ class PerceptionGPT(nn.Module):
         self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
         if profile.training.checkpointing:
             base_model(self.llm).activation_checkpointing_enable({"use_reentrant": False})
-        self.fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
+        self.fusion = self._new_fusion()
         self.projector = Projector(channels, width, tower.num_tokens, profile.projector)
+        self.projector.requires_grad_(not profile.released.projector_frozen)
         self.state_norm = StateNorm(width) if profile.llm.standardise else nn.Identity()
+        self.region_input, self.readout = region_input(profile.released), readout(profile.released)
         names = profile.signals if chat.vis_id is not None else ()
-        self.signals = build_signals(names, width, channels, tower.grid, profile.signal_widths)
+        self.signals = build_signals(names, width, channels, tower.grid, signal_options(profile))
         self._no_split_modules = list(base_model(self.llm)._no_split_modules or ())  # the blocks, each sharded alone
         for name, signal in self.signals.items():
             if name not in self.input_signals:
                 cast(nn.Module, signal.encoder).requires_grad_(False)  # nothing reads it, so nothing would train it
         self.mask_fusion = None
         if not profile.fusion.shared and any(signal.uses_features for signal in self.signals.values()):
-            self.mask_fusion = LayerFusion(tower.num_layers, profile.fusion.strategy, profile.fusion.normalise)
+            self.mask_fusion = self._new_fusion()
+
+    def _new_fusion(self) -> LayerFusion:
+        kind, exclude_last = self.profile.fusion, self.profile.released.last_layer_excluded
+        return LayerFusion(self.tower.num_layers, kind.strategy, kind.normalise, exclude_last)
 
     @property
     def decoder(self) -> nn.Module:
@@ -115,7 +124,7 @@ class PerceptionGPT(nn.Module):
     @property
     def input_signals(self) -> list[str]:
         """The signals whose codes make up a region's input embedding."""
-        return [name for name in self.signals if name in INPUT_SIGNALS]
+        return [name for name in self.signals if name in self.region_input.signals]
 
     def perception_state(self) -> dict[str, Tensor]:
         """The trained tensors outside the language model, by name."""
@@ -139,7 +148,7 @@ class PerceptionGPT(nn.Module):
                 f"a dialogue of {length} tokens, but the language model was trained on {most} positions: lower "
                 "data.turns or coordinates.vertices"
             )
-        return batch
+        return self.region_input.prepare(batch, signals)
 
     def placement(self, sample: Sample) -> Placement:
         """How a sample's image lies in the tower's square input."""
@@ -165,7 +174,8 @@ class PerceptionGPT(nn.Module):
         embeds = embeds.index_put((batch.image_mask,), flat.to(embeds.dtype))
         if self.signals:
             codes = self.region_codes({name: batch.targets[name][0] for name in batch.visible}, batch.visible)
-            embeds = embeds.index_put((batch.vis_row, batch.vis_position), codes.to(embeds.dtype))
+            fed = self.readout.fed(batch)
+            embeds = embeds.index_put((batch.vis_row[fed], batch.vis_position[fed]), codes[fed].to(embeds.dtype))
         return embeds
 
     def signal(self, name: str) -> Signal:
@@ -198,11 +208,13 @@ class PerceptionGPT(nn.Module):
         hidden = self.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
         losses = {"language": language_loss(hidden, batch.labels, lambda states: self.logits(states, table_out))}
         rows = batch.vis_row[batch.vis_is_answer]
-        states = hidden[rows, locate_positions(batch.vis_position[batch.vis_is_answer])].float()
+        positions = batch.vis_position[batch.vis_is_answer]
+        predicting = hidden[rows, locate_positions(positions)].float()
+        states = self.readout.states(predicting, hidden, rows, positions)
         losses |= self._signal_losses(batch, states, features, batch.image_index[rows])
         counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
         total = total_loss(losses, self.profile.losses.model_dump())
-        return Output(total, losses, counts, states, self.emission(states, table_out))
+        return Output(total, losses, counts, states, self.emission(predicting, table_out))
 
     def _signal_losses(self, batch: Batch, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
         """Equations 3 to 5 for the answers' regions; each term is a differentiable zero where it has no target."""
@@ -217,7 +229,7 @@ class PerceptionGPT(nn.Module):
 
     @torch.no_grad()
     def emission(self, states: Tensor, table: Tensor) -> Tensor:
-        """For states [R, H] that answers' `<vis>` are decoded from, whether the model would emit it there: bool [R]."""
+        """For states [R, H] that predict answers' `<vis>`, whether the model would emit it there: bool [R]."""
         predicted = self.logits(states.detach(), table).argmax(-1)
         return torch.eq(predicted, -1 if self.chat.vis_id is None else self.chat.vis_id)
 
@@ -227,20 +239,24 @@ def build_model(
     seed: int,
     llm: tuple[PreTrainedModel, Tokenizer] | None = None,
     tower: VisionTower | None = None,
+    aligned: Path | None = None,
 ) -> PerceptionGPT:
     """A model ready to tune, the same for the same arguments whatever the global random state is, and leaving it alone.
 
     Fusion and projector start from the weights that were aligned with this language model and tower, where such are
-    bundled (`data/backbones/<llm>/<tower>.safetensors`), else from seeded random ones.
+    bundled (`data/backbones/<llm>/<tower>.safetensors`), else from seeded random ones. With an aligned projector the
+    region encoders start from its position embeddings (`signals/first_codes.py`).
 
     Args:
         profile: names the backbones.
         seed: of everything that starts random.
         llm: (model, tokenizer) in place of the profile's; the model is changed in place.
         tower: in place of the profile's.
+        aligned: a file of aligned weights, in place of the bundled one.
 
     Raises:
-        InputError: a backbone is not to be had, a special token is not one id, or aligned weights do not fit.
+        InputError: a backbone is not to be had, a special token is not one id, aligned weights do not fit, or there are
+            none for a projector that is to stay frozen.
     """
     model, tokenizer = llm or load_llm(profile.llm.name, profile.llm.precision)
     tower = tower or load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
@@ -254,20 +270,23 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)
-    load_aligned(built)
+    if not load_aligned(built, aligned) and profile.released.projector_frozen:
+        backbones = f"{profile.llm.name} and {profile.vision.name}"
+        raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
+    start_encoders(dict(built.signals.items()), built.projector.position.detach(), generator)
     if isinstance(built.state_norm, StateNorm):
         built.to(best_device())
         built.state_norm.calibrate(header_states(built))
     return built
 
 
-def load_aligned(model: PerceptionGPT) -> bool:
-    """Load the bundled fusion and projector for the model's backbones; False where there are none.
+def load_aligned(model: PerceptionGPT, path: Path | None = None) -> bool:
+    """Load fusion and projector from a file, by default the bundled one of the backbones; False where there is none.
 
     Raises:
         InputError: the file's tensors are not exactly those of fusion and projector.
     """
-    path = BUNDLED / model.profile.llm.name / f"{model.profile.vision.name}.safetensors"
+    path = path or BUNDLED / model.profile.llm.name / f"{model.profile.vision.name}.safetensors"
     if not path.is_file():
         return False
     parts: dict[str, nn.Module] = {"projector": model.projector}

@@ -87,6 +87,14 @@ class NotebookRun:
         self.needs[slug] = digest(path)
         return path
 
+    def use(self, slug: str) -> Path | None:
+        """As `need`, of a result that a notebook can do without: None where it is missing, and nothing is made."""
+        path = self.out / slug / "result.json"
+        if not self._fits(path):
+            return None
+        self.needs[slug] = digest(path)
+        return path
+
     def figure(self, fig: Figure, name: str, alt: str = "") -> None:
         """Save a figure as `folder/name.png` (below 150 KB) and show it here.
 

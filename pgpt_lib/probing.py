@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
+from .regions import Placement
+
+if TYPE_CHECKING:
+    from .vision import VisionTower
 
 
 @dataclass(frozen=True)
@@ -99,3 +103,33 @@ def layer_probe(
 def _prepare(tokens: Tensor, normalise: bool) -> Tensor:
     tokens = tokens.double()
     return F.layer_norm(tokens, tokens.shape[-1:]) if normalise else tokens
+
+
+def scene_probes(tower: VisionTower, level: str, scenes: int, seed: int = 0) -> dict[str, Probe]:
+    """What each layer of a tower knows of RefShapes objects' `colour` and `shape`, as notebook 01 measures it.
+
+    A token belongs to the object that covers at least half of its patch; others are left out.
+
+    Args:
+        tower: the frozen tower.
+        level: of RefShapes.
+        scenes: of the training split, some of which are held out.
+        seed: of scenes and split.
+    """
+    from .data.refshapes.levels import COLOURS, SHAPES
+    from .data.refshapes.render import render
+    from .data.refshapes.scene import make_scene
+    from .data.refshapes.tasks import scene_regions
+
+    words = {"colour": list(COLOURS), "shape": list(SHAPES)}
+    found, labels = [], {word: torch.full((scenes, tower.num_tokens), -1) for word in words}
+    for index in range(scenes):
+        scene = make_scene(level, "train", seed, index)
+        placement = Placement(scene.level.image_size, scene.level.image_size, tower.image_size)
+        found.append(tower(tower.preprocess([placement.image(render(scene))])).bfloat16())
+        for thing, region in zip(scene.things, scene_regions(scene), strict=True):
+            assert region.mask is not None  # RefShapes knows every outline
+            covered = torch.from_numpy(placement.mask_to_input(region.mask, tower.grid)).flatten() >= 0.5
+            for word, names in words.items():
+                labels[word][index, covered] = names.index(getattr(thing, word))
+    return {word: layer_probe(torch.cat(found), wanted, seed=seed) for word, wanted in labels.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -29,24 +30,29 @@ def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> s
         results: the notebooks' results, for their figures.
     """
     title = f"PerceptionGPT, profile {report['profile']}"
-    sections = [
+    return (
+        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n"
+        + "\n".join(sections(report, results))
+        + "\n</body>\n</html>\n"
+    )
+
+
+def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What stands below the title, as HTML; links and pictures are relative to the run's folder."""
+    parts = [
         f'<p class="banner">{escape(report["data"])}</p>',
         _facts(report),
         "<h2>Tables: ours beside the paper's</h2>" if report["tables"] else "",
         *(_beside(name, table) for name, table in sorted(report["tables"].items())),
-        _claims(report["claims"]),
+        _claims(report["claims"]) if report.get("claims") else "",
         "<h2>Metrics</h2><p>Brackets are 95 % intervals.</p>",
         *(_metrics(name, metrics) for name, metrics in report["metrics"].items()),
         "<h2>Notebooks</h2>",
         *(_notebook(result, report["seconds"][result["slug"]]) for result in results),
     ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body>\n<h1>{escape(title)}</h1>\n"
-        + "\n".join(filter(None, sections))
-        + "\n</body>\n</html>\n"
-    )
+    return [part for part in parts if part]
 
 
 def _facts(report: Mapping[str, Any]) -> str:
@@ -63,7 +69,8 @@ def _facts(report: Mapping[str, Any]) -> str:
 
 def _beside(name: str, table: Mapping[str, Any]) -> str:
     note = table.get("data")
-    parts = [f"<h3>{escape(name.capitalize())}</h3>", f"<p>{escape(note)}</p>" if note else ""]
+    title = re.sub(r"(?<=[a-z])(?=\d)", " ", name.capitalize())
+    parts = [f"<h3>{escape(title)}</h3>", f"<p>{escape(note)}</p>" if note else ""]
     parts += [_rows(table[side], label) for side, label in (("ours", "Ours"), ("paper", "Paper")) if table.get(side)]
     return "\n".join(filter(None, parts))
 

@@ -30,10 +30,10 @@ from .files import digest, read_json, write_json, write_text
 from .notebook import HEADLESS, RUN_TOKEN
 from .notebook_parameters import Parameter, check, declared
 from .notebook_sources import front_matter
-from .reuse import common_inputs, notebook_inputs, outdated
+from .reuse import common_inputs, notebook_inputs, outdated, sweep_inputs
 
 NOTEBOOKS = project.ROOT / "notebooks"
-ONLY = {"photos": ("01", "04", "05", "06")}
+ONLY = {"photos": ("01", "04", "05", "06", "11")}
 """Profiles that do not run the whole series: photographs have no procedural world to explain."""
 PRODUCTS = {"05_training": ("checkpoint",)}
 """What a notebook leaves in OUT beside its own folder."""
@@ -169,7 +169,7 @@ def _run_steps(steps: Sequence[Step], profile: Profile, out: Path, timeout: floa
     for number, step in enumerate(steps, 1):
         expected = sum(s.minutes for s in steps[number - 1 :]) * 60
         head = f"notebook {number} of {len(steps)}: {step.slug}"
-        inputs = {**common, **notebook_inputs(step.source, step.parameters)}
+        inputs = {**common, **notebook_inputs(step.source, step.parameters), **sweep_inputs(step.source, out)}
         why = outdated(out, step.slug, inputs)
         if why:
             log(f"{head}, elapsed {clock(time.time() - began)}, expected for the rest {clock(expected)} ({why})")
@@ -210,6 +210,7 @@ def execute(step: Step, out: Path, inputs: Mapping[str, str], timeout_minutes: f
     if not written or written.get("run") != token:
         raise RunError(f"{step.slug} came to its end without writing {result}; see {executed}")
     _shorten_paths(executed, out)
+    _deepen_links(executed)
     seconds = time.time() - began
     write_json(
         folder / "run.json",
@@ -284,3 +285,12 @@ def _shorten_paths(executed: Path, out: Path) -> None:
         if len(path.parts) > 1:
             text = re.sub(re.escape(str(path)) + r"(?![\w-])", name.replace("\\", r"\\"), text)
     write_text(executed, text)
+
+
+def _deepen_links(executed: Path) -> None:
+    """Links start from notebooks/; the executed copy of a run inside the repository lies elsewhere."""
+    if project.ROOT not in executed.parents:
+        return
+    root = Path(os.path.relpath(project.ROOT, executed.parent)).as_posix()
+    text = executed.read_text(encoding="utf-8").replace("](../docs/", f"]({root}/docs/")
+    write_text(executed, re.sub(r"\]\((?=\d\d_\w+\.ipynb)", f"]({root}/notebooks/", text))

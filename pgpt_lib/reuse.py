@@ -41,6 +41,17 @@ def notebook_inputs(source: Path, parameters: Mapping[str, Any]) -> dict[str, st
     return {"notebook": _hash(cells), "parameters": _hash(given)}
 
 
+def sweep_inputs(source: Path, out: Path) -> dict[str, str]:
+    """What a notebook can read of sweeps, in the run's folder and among our reports; empty for one that reads none.
+
+    Cells that are trained later then lead to a notebook that shows them.
+    """
+    if "open_sweep(" not in source.read_text(encoding="utf-8"):
+        return {}
+    homes = [out, *sorted(path for path in project.report_folder("").glob("*") if path.is_dir())]
+    return {"sweeps": _hash([digest_all((home / "sweeps").glob("*/*.json"), home) for home in homes])}
+
+
 def outdated(out: Path, slug: str, inputs: Mapping[str, str]) -> str:
     """Why a notebook must be executed, or an empty string when its result may be kept."""
     folder = out / slug

@@ -6,11 +6,24 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from checks import decoding, frames, losses, model, point, probing, regions, training
+from checks import (
+    comparison,
+    decoding,
+    frames,
+    losses,
+    model,
+    point,
+    pointing,
+    probing,
+    regions,
+    releases,
+    speed,
+    training,
+)
 
 from pgpt_lib import checks
 
-PARTS = (regions, frames, losses, probing, point, model, decoding, training)
+PARTS = (regions, frames, losses, probing, point, model, decoding, training, comparison, speed, releases, pointing)
 RIGHT = {name: solutions for part in PARTS for name, solutions in part.RIGHT.items()}
 WRONG = {name: solutions for part in PARTS for name, solutions in part.WRONG.items()}
 SEEDS = (0, 1, 2025)

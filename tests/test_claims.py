@@ -10,7 +10,7 @@ import pytest
 
 from pgpt_lib import project
 from pgpt_lib.claims import listed, verdicts
-from pgpt_lib.claims.evidence import MAIN, paired_interval
+from pgpt_lib.claims.evidence import MAIN
 from pgpt_lib.claims.rules import RULES
 from pgpt_lib.cli import main
 from pgpt_lib.compare import compare_reports, describe
@@ -172,15 +172,6 @@ def test_verdicts_from_sweeps(tmp_path, claim, changed, more, verdict):
     usual = {"curve": CURVE, "parameters": {"trainable": 3, "llm": 100}}
     table6(tmp_path, AHEAD | changed, **{**usual, **more})
     assert verdicts(good(), tmp_path)[claim]["verdict"] == verdict
-
-
-def test_an_interval_grows_with_what_seeds_and_scenes_leave_open():
-    value, low, high = paired_interval([(0.5, 0.4), (0.6, 0.5), (0.7, 0.6)])
-    assert value == pytest.approx(0.1) and high - low == pytest.approx(0)
-    _, low, high = paired_interval([(metric(0.5), metric(0.4))] * 2)
-    assert (high - low) / 2 == pytest.approx(0.02 * 2**0.5)
-    _, low, high = paired_interval([(0.5, 0.4), (0.7, 0.4)])  # t of one degree of freedom, deviation 0.1 of the mean
-    assert (high - low) / 2 == pytest.approx(12.706 * 0.1, rel=1e-3)
 
 
 def test_the_page_shows_each_claim(tmp_path):

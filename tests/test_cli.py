@@ -123,7 +123,7 @@ def test_parameters_are_listed_by_notebook():
     notebooks = sorted(path.stem for path in (ROOT / "notebooks").glob("[0-9]*.ipynb"))
     assert list(as_data) == notebooks and as_data["05_training"]["steps"].startswith("steps: int = 0 (")
     photos = json.loads(run("run", "--profile", "photos", "--list-parameters", "--json").stdout)
-    assert list(photos) == [slug for slug in notebooks if slug[:2] in ("01", "04", "05", "06")]
+    assert list(photos) == [slug for slug in notebooks if slug[:2] in ("01", "04", "05", "06", "11")]
 
 
 @pytest.mark.parametrize(

@@ -332,6 +332,19 @@ def test_need_makes_what_is_missing_or_says_how(tmp_path, monkeypatch):
     run.finish()
 
 
+def test_use_takes_what_is_there_and_makes_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(notebook, "_stream", lambda command, failure: pytest.fail("made"))
+    earlier = notebook.start("smoke", str(tmp_path), 7, slug="05_training")
+    run = notebook.start("smoke", str(tmp_path), 7, slug="09_speed")
+    assert run.use("05_training") is None and run.needs == {}
+    earlier.finish()
+    assert run.use("05_training") == tmp_path / "05_training" / "result.json" and "05_training" in run.needs
+    other = notebook.start("smoke", str(tmp_path), 8, slug="10_paper_code_ours")
+    assert other.use("05_training") is None  # of another seed
+    run.finish()
+    other.finish()
+
+
 def test_start_refuses_bad_input(tmp_path):
     good = {"profile": "smoke", "out_dir": str(tmp_path / "out"), "seed": 0, "slug": "01_x"}
     for settings, message in (

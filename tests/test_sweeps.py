@@ -11,12 +11,13 @@ import time
 from pathlib import Path
 
 import pytest
+import toy_sweep
 
 from pgpt_lib import project
 from pgpt_lib.commands.sweep import choose, one_cell
 from pgpt_lib.errors import InputError
 from pgpt_lib.files import read_json
-from pgpt_lib.sweeps import cell_run, engine, rates, results, switches, table, worker
+from pgpt_lib.sweeps import cell_run, engine, rates, results, table, worker
 from pgpt_lib.sweeps.cells import RunSettings, changed, parse_factors
 from pgpt_lib.sweeps.jobs import BUSY, Job, run_jobs, why
 from pgpt_lib.sweeps.plans import load_plan, plan_file, plan_names
@@ -45,7 +46,7 @@ def finished(plan: str, acc: float, half: float = 0.0, curve=(), seconds: float 
         "parameters": {"trainable": 1000, "llm_trainable": 100, "llm": 9000},
         "seconds": seconds,
         "wall_seconds": seconds + 5,
-        "expressions": 100_000,
+        "expressions": round(cell.run.expressions * cell.run.times),
     }
 
 
@@ -61,7 +62,7 @@ def test_the_plans_hold_every_comparison_that_the_paper_makes():
         fractions = {f["fraction"] for f in mine if f["budget"] == "samples" and f["rank"] == 8}
         assert fractions == {0.1, 0.25, 0.5, 1.0}
         assert len([f for f in mine if f["budget"] == "time"]) == 3
-        assert len([f for f in mine if f["budget"] == "tuning"]) == 6
+        assert len([f for f in mine if f["budget"] == "tuning"]) == 8
     order = [c.factors["rank"] for c in cells if c.factors["budget"] == "samples" and c.factors["fraction"] == 1.0]
     assert order == [8] * 9 + ["full"] * 9 + [32] * 9
     for name in plan_names():
@@ -114,26 +115,6 @@ def test_choices():
     assert parse_factors("a=1,b=x,c=0.5") == {"a": 1, "b": "x", "c": 0.5}
 
 
-def test_what_the_library_lacks_is_refused_in_one_message():
-    cells = load_plan("released_code").cells("smoke") + load_plan("fusion").cells("smoke")
-    missing = {text.partition(" ")[0] for cell in cells for text in switches.lacking(cell)}
-    with pytest.raises(InputError) as error:
-        switches.require_all(cells)
-    assert missing and all(name in str(error.value) for name in missing) and "--available" in str(error.value)
-    assert missing <= set(switches.NEEDED)
-    assert switches.lacking(cell_of("released_code", switch="none", seed=0)) == []
-    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
-    switches.require_all(load_plan("table6").cells())  # all three representations and every rank are there
-    assert switches.lacking(cell_of("released_code", switch="fusion_raw", seed=0)) == []
-
-
-def test_every_setting_of_a_plan_is_known_or_listed_as_lacking():
-    for name in plan_names():
-        for cell in load_plan(name).cells():
-            if not switches.lacking(cell):
-                cell.profile()  # raises where a setting or a value does not exist
-
-
 @pytest.fixture(scope="module")
 def one(tmp_path_factory):
     """A tiny cell, trained and scored."""
@@ -148,12 +129,29 @@ def test_a_cell_is_trained_and_scored(one):
     assert result["metrics"][MAIN]["ciou"] is None  # boxes alone
     assert result["metrics"][MAIN]["questions"]["all"]["n"] == result["before"]["questions"]["all"]["n"] > 0
     assert [p["step"] for p in result["curve"]] == [1, 2] and result["log"][-1]["step"] == result["steps"] == 2
+    weights = result["weights"]
+    assert all(w.keys() >= {"step", "llm"} and sum(w["llm"]) == pytest.approx(1, abs=1e-5) for w in weights)
+    assert weights[0]["step"] == 0 and weights[0]["llm"] != weights[-1]["llm"]  # learned
     assert 0 < result["curve"][0]["seconds"] < result["curve"][1]["seconds"] <= result["seconds"] + 1e-6
     assert result["seconds"] < result["wall_seconds"] and result["log"][-1]["seconds"] <= result["seconds"] + 1e-6
     assert "giou" in result["log"][0]["losses"] and result["parameters"]["llm_trainable"] < result["parameters"]["llm"]
     folder = engine.sweep_folder(out, "losses")
     assert not worker.work_folder(folder, result["id"]).exists()  # no checkpoint is left
     assert read_json(results.result_file(folder, result["id"]))["metrics"] == worker.read_back(result["metrics"])
+
+
+def test_the_toy_sweep_of_other_tests_has_the_form_of_a_cell(one):
+    """What those tests read is what a sweep writes, key by key."""
+    real, toy = worker.read_back(one[1]), toy_sweep.result(cell_of("losses", **L1))
+
+    def keys(found, depth=3):
+        return {k: keys(v, depth - 1) for k, v in found.items()} if isinstance(found, dict) and depth else None
+
+    assert keys(toy, 1) == keys(real, 1)
+    for part in ("cell", "parameters", "before", "metrics"):
+        assert keys(toy[part]) == keys(real[part]), part
+    for part in ("curve", "log", "weights"):
+        assert keys(toy[part][0], 1) == keys(real[part][0], 1), part
 
 
 def test_a_finished_cell_is_not_run_again(one, monkeypatch):
@@ -200,7 +198,7 @@ def test_a_step_is_timed(tmp_path):
     assert not (tmp_path / "timing").exists()
 
 
-def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path, monkeypatch):
+def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path):
     """One cell diverges and is marked; the other is done; the table has both; the next sweep tries the failed one."""
     plan = load_plan("table6")
     good = plan.cell({"representation": "embedding", "rank": 8, "seed": 0}, "smoke")
@@ -216,8 +214,7 @@ def test_a_sweep_side_by_side_with_a_failing_cell(tmp_path, monkeypatch):
     assert "1 failed" in summary["table"].read_text() and len(read_json(folder / "table.json")) == 2
     assert any(line.startswith("2 cells, 0 done, 2 to do") for line in lines)
     tried: list[str] = []
-    monkeypatch.setattr(engine, "run_jobs", lambda jobs, *_: tried.extend(job.name for job in jobs))
-    engine.run_cells([bad, good], tmp_path, log=lines.append)
+    engine.run_cells([bad, good], tmp_path, log=lines.append, run=lambda jobs, *_: tried.extend(j.name for j in jobs))
     assert tried == [bad.id]
 
 
@@ -327,6 +324,11 @@ def test_means_and_differences_over_seeds():
     seeds = 4.302652729911275 * 0.1 / 3**0.5  # Student's t with two degrees of freedom
     assert found == pytest.approx([0.6, 0.6 - (seeds**2 + 0.03**2) ** 0.5, 0.6 + (seeds**2 + 0.03**2) ** 0.5])
     assert results.difference(a, b, path) == pytest.approx([0.1, 0.05, 0.15])  # the same for each seed: scenes alone
+    wider = [finished("losses", acc, 0.02, terms="bce", seed=s) for s, acc in enumerate((0.4, 0.3))]
+    _, low, high = results.difference(a[:2], wider, path)  # 0.1 and 0.3: t of one degree of freedom times 0.1
+    assert (high - low) / 2 == pytest.approx(((12.7062 * 0.1) ** 2 + 0.03**2 + 0.02**2) ** 0.5)
+    assert results.contrast([(1, a), (-1, b), (-1, a), (1, b)], path)[0] == pytest.approx(0)
+    assert results.contrast([(1, a), (-1, b), (-1, b[:0])], path) is None
     assert results.difference(a, b[:0], path) is None and results.mean([], path) is None
     assert results.metric(a[0], f"{MAIN}.questions.all.accuracy") == [0.7, 0.6, 0.8]
     assert results.metric(a[0], f"{MAIN}.nothing.here") is None
@@ -346,7 +348,7 @@ def test_the_table_joins_seeds():
 
 def test_minutes_are_measured_where_they_can_be():
     cell = cell_of("table6", "cpu", representation="embedding", rank=8, seed=0)
-    assert engine.expected_minutes(cell, []) == (pytest.approx(cell.run.guess * 100 / 60), True)
+    assert engine.expected_minutes(cell, []) == (pytest.approx(cell.run.guess * cell.run.expressions / 60000), True)
     measured = [
         finished("table6", 0.5, seconds=60, representation="embedding", rank=8, seed=1),
         finished("table6", 0.5, seconds=600, representation="embedding", rank="full", seed=1),

@@ -15,8 +15,9 @@
 # ```
 #
 # PerceptionGPT is a language model that sees a picture, answers in words, and can point: the words of its answer may
-# hold the token `<vis>`, each of which stands for a *region*, a box or a mask or both. The other way round, a question
-# may hold a `<vis>`: "what is `<vis>` ?".
+# hold [the token `<vis>`](../docs/glossary.md#vis-token), each of which stands for a
+# [*region*](../docs/glossary.md#region), a box or a mask or both. The other way round, a question may hold a `<vis>`:
+# "what is `<vis>` ?".
 #
 # The series builds such a model step by step. This first notebook shows what goes in and what must come out.
 
@@ -27,7 +28,8 @@ seed: int = 0  # seed of everything random in this notebook
 scenes: int = 200  # RefShapes scenes that statistics are taken over
 
 # %% [markdown]
-# Every notebook starts so. A *profile* holds all settings of a run: which backbones, which data, how long to train.
+# Every notebook starts so. A [*profile*](../docs/glossary.md#profile) holds all settings of a run: which backbones,
+# which data, how long to train.
 
 # %%
 from collections import Counter
@@ -69,8 +71,9 @@ print(f"signals: {', '.join(settings.signals)}; {training.steps} steps of {train
 # ## 2 · RefShapes, a world that can be checked
 #
 # The paper trains on hundreds of thousands of photographs. To learn on a laptop, and to know the truth of every
-# expression, we have a small world: shapes of several colours, materials and sizes on textured grounds, which hide
-# each other in part. A scene is made from a key (split, seed, number), the same on every machine.
+# expression, we have a [small world](../docs/glossary.md#refshapes): shapes of several colours, materials and sizes on
+# textured grounds, which hide each other in part. A scene is made from a key (split, seed, number), the same on every
+# machine.
 
 # %%
 from pgpt_lib.data.refshapes.render import render
@@ -137,9 +140,9 @@ print("and back: ", region.to_coco(height=100, width=200)["bbox"])
 # %% [markdown]
 # ### Exercise 1: the box of a mask (★☆☆, 5 minutes)
 #
-# A *mask* says for each pixel whether it belongs to the object. Write `my_bounds(bitmap)`: the tightest box around the
-# pixels that are set, in pixels, as (x1, y1, x2, y2), where x2 and y2 are *exclusive* (a single pixel has width 1). An
-# empty mask has no box: return `None`.
+# A [*mask*](../docs/glossary.md#mask) says for each pixel whether it belongs to the object. Write `my_bounds(bitmap)`:
+# the tightest box around the pixels that are set, in pixels, as (x1, y1, x2, y2), where x2 and y2 are *exclusive* (a
+# single pixel has width 1). An empty mask has no box: return `None`.
 
 # %% tags=["attempt"]
 from pgpt_lib import checks
@@ -196,8 +199,8 @@ for thing, region in zip(worlds[0].things, scene_regions(worlds[0]), strict=True
 # ## 4 · Regions: masks
 #
 # A bitmap of a photograph has hundreds of thousands of pixels, most of them equal to their neighbour. COCO therefore
-# stores *run lengths* (RLE): how many zeros, then how many ones, then zeros again, going down the columns. By hand,
-# for a picture of 3 × 4 pixels:
+# stores [*run lengths* (RLE)](../docs/glossary.md#rle): how many zeros, then how many ones, then zeros again, going
+# down the columns. By hand, for a picture of 3 × 4 pixels:
 
 # %%
 bitmap = np.array([[0, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0]], dtype=np.uint8)
@@ -314,9 +317,9 @@ print("by hand:", my_fractions(pixels, *render(worlds[0]).shape[:2]))
 # %% [markdown]
 # ## 5 · Referring expressions
 #
-# *Referring expression comprehension* (REC) is: given words for one object, give its box; *segmentation* (RES): give
-# its mask. Three data sets differ in the words: RefCOCO's are short and may use places, RefCOCO+ forbids places,
-# RefCOCOg's are long and relate objects to each other. RefShapes speaks all three:
+# [*Referring expression comprehension* (REC)](../docs/glossary.md#referring-expression) is: given words for one object,
+# give its box; *segmentation* (RES): give its mask. Three data sets differ in the words: RefCOCO's are short and may
+# use places, RefCOCO+ forbids places, RefCOCOg's are long and relate objects to each other. RefShapes speaks all three:
 
 # %%
 from pgpt_lib.data.refshapes import rec_samples

@@ -14,10 +14,12 @@
 # memory_gb: {smoke: 1.5, cpu: 2.5, photos: 3}
 # ```
 #
-# A *vision transformer* (ViT) cuts a picture into patches, turns each into a vector (a *token*) and sends all of them
-# through a stack of blocks, the layers. Most vision-language models hand the last layer's tokens to the language
-# model. But a ViT is trained to say *what* is in a picture, and on its way there it may drop what is no help with
-# that: the exact colour, the fine position. PerceptionGPT must draw outlines, so it takes all layers (equation 1):
+# A [*vision transformer*](../docs/glossary.md#vision-tower) (ViT) cuts a picture into
+# [patches](../docs/glossary.md#patch), turns each into a vector (a [*token*](../docs/glossary.md#token)) and sends all
+# of them through a stack of blocks, the layers. Most vision-language models hand the last layer's tokens to the
+# language model. But a ViT is trained to say *what* is in a picture, and on its way there it may drop what is no help
+# with that: the exact colour, the fine position. PerceptionGPT must draw outlines, so it [takes all
+# layers](../docs/glossary.md#layer-fusion) (equation 1):
 #
 # $$V = \sum_{i=1}^{n} w_i V_i, \qquad \sum_{i=1}^{n} w_i = 1$$
 #
@@ -237,9 +239,9 @@ assert difference < 1e-3
 # %% [markdown]
 # ## 4 · What each layer knows
 #
-# A *linear probe* asks a layer a question: can a linear classifier read the answer from single tokens? We ask two
-# questions about RefShapes scenes, for every token that lies on an object: which *colour*, and which *shape*? First
-# the scenes and their layers.
+# A [*linear probe*](../docs/glossary.md#linear-probe) asks a layer a question: can a linear classifier read the answer
+# from single tokens? We ask two questions about RefShapes scenes, for every token that lies on an object: which
+# *colour*, and which *shape*? First the scenes and their layers.
 
 # %%
 from pgpt_lib.data.refshapes.levels import COLOURS, SHAPES
@@ -422,15 +424,15 @@ photo_probes = {
     name: layer_probe(found, photo_labels, split="tokens", seed=seed)
     for name, found in {tower.name: layers, "random weights": blank_photos}.items()
 }
-fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.6))
-plots.show_image(squares[shown[0]], left, "tokens with a label")
-label_map = torch.where(photo_labels[0] < 0, torch.nan, photo_labels[0].float()).reshape(sharp.grid, -1)
-left.imshow(label_map, extent=(0, sharp.image_size, sharp.image_size, 0), alpha=0.5, cmap="tab10")
 
 # %% [markdown]
 # Left the labels of one photograph, right the probes over all of them:
 
 # %%
+fig, (left, right) = plt.subplots(1, 2, figsize=(9, 3), width_ratios=(1, 1.6))
+plots.show_image(squares[shown[0]], left, "tokens with a label")
+label_map = torch.where(photo_labels[0] < 0, torch.nan, photo_labels[0].float()).reshape(sharp.grid, -1)
+left.imshow(label_map, extent=(0, sharp.image_size, sharp.image_size, 0), alpha=0.5, cmap="tab10")
 for name, probe in photo_probes.items():
     right.plot(numbers, probe.accuracy, marker="o", label=f"{name}: {max(probe.accuracy):.2f} at best")
 right.axhline(photo_probes[tower.name].majority, color=plots.QUIET, linestyle="--", label="most frequent answer")
@@ -527,8 +529,8 @@ run.figure(fig, "fused", alt="Features of a photograph as colours: last layer, m
 # 3. A probe reads a token alone. What could the language model read from sixty-four tokens that no probe can?
 #
 # **Read next:** Oquab et al., *DINOv2*, TMLR 2024 (the tower); Alain and Bengio, *Understanding intermediate layers
-# using linear classifier probes*, 2016; Lin et al., *Feature Pyramid Networks*, CVPR 2017 (the idea that the paper
-# cites). Notebook 08 runs the comparison of strategies on the whole model.
+# using linear classifier probes*, arXiv 2016; Lin et al., *Feature Pyramid Networks*, CVPR 2017 (the idea that the
+# paper cites). Notebook 08 runs the comparison of strategies on the whole model.
 
 # %%
 run.finish(

@@ -13,10 +13,11 @@
 # memory_gb: {smoke: 1.5, cpu: 2}
 # ```
 #
-# Other models write a box as text: "[0.25, 0.31, 0.70, 0.92]" takes some twenty tokens, and a mask as an outline
-# takes hundreds. PerceptionGPT spends *one* token, `<vis>`, for either. What makes that possible is that a token's
-# embedding is a vector of hundreds of numbers, of which ordinary words use one fixed point each. The embedding of
-# `<vis>` is *dynamic*: an encoder writes a region into it, a decoder reads a region out of it.
+# Other models write a box as text: "[0.25, 0.31, 0.70, 0.92]" takes some twenty tokens, and a mask as an outline takes
+# hundreds. PerceptionGPT spends *one* token, `<vis>`, for either. What makes that possible is that a token's
+# [embedding](../docs/glossary.md#embedding) is a vector of hundreds of numbers, of which ordinary words use one fixed
+# point each. The embedding of `<vis>` is *dynamic*: an encoder writes a region into it, a decoder reads a region out of
+# it.
 #
 # This notebook leaves the language model out. It sends regions straight from encoder to decoder, through a vector of
 # $H$ numbers, and asks how large $H$ must be.
@@ -155,7 +156,7 @@ checks.check_cxcywh(my_to_centre, seed=checks.grading_seed())
 # ## 2 · A box head, by hand
 #
 # With $H = 4$ an embedding could simply *be* the box. A language model's state is no such thing, so the paper puts a
-# small network on each side: "both the encoder and decoder are simple three-layer MLPs".
+# small network on each side: "both the encoder and decoder are simple three-layer [MLPs](../docs/glossary.md#mlp)".
 
 # %%
 from torch import nn
@@ -232,8 +233,9 @@ run.figure(fig, "scenes", alt="Three scenes of coloured shapes, each object with
 #
 # ## 4 · How many numbers does a box need?
 #
-# A box has four degrees of freedom. We train the library's head as an autoencoder, box to $H$ numbers to box, for
-# several $H$, on random boxes, with the losses of notebook 03, and measure on the boxes of the held-out scenes.
+# A box has four degrees of freedom. We train the library's head as an [autoencoder](../docs/glossary.md#autoencoder),
+# box to $H$ numbers to box, for several $H$, on random boxes, with the losses of notebook 03, and measure on the boxes
+# of the held-out scenes.
 
 # %%
 from pgpt_lib.regions import box_cxcywh_to_xyxy, pairwise_iou
@@ -314,7 +316,8 @@ run.figure(fig, "box_width", alt="Mean IoU of boxes after an embedding, by its w
 # outline runs, the visual features say.
 #
 # For that the decoder must know where in the picture each feature came from. Attention alone does not: it treats its
-# inputs as a set. So each cell of the grid gets a fixed *position code* that is added to its features.
+# inputs as a set. So each cell of the grid gets a fixed [*position code*](../docs/glossary.md#position-code) that is
+# added to its features.
 #
 # ### Exercise 2: a code for every cell (★★☆, 15 minutes)
 #
@@ -565,10 +568,11 @@ view.show()
 # %% [markdown]
 # ### Exercise 4: a signal of one's own (★★★, 90 minutes)
 #
-# Boxes and masks are two *signals* of many. The paper's introduction says that others are easily added; the library's
-# third, depth, has fifty lines (`pgpt_lib/signals/depth.py`). Write a fourth: `PointSignal`, the middle of a region's
-# box. The methods and what they are for stand in `pgpt_lib/signals/base.py`. What is checked: values in the frame of
-# the model's square, a way back to the original picture, absent regions, a loss, and that it learns.
+# Boxes and masks are two [*signals*](../docs/glossary.md#signal) of many. The paper's introduction says that others are
+# easily added; the library's third, depth, has fifty lines (`pgpt_lib/signals/depth.py`). Write a fourth:
+# `PointSignal`, the middle of a region's box. The methods and what they are for stand in `pgpt_lib/signals/base.py`.
+# What is checked: values in the frame of the model's square, a way back to the original picture, absent regions, a
+# loss, and that it learns.
 
 # %% tags=["attempt"]
 from pgpt_lib.signals import Signal
@@ -691,8 +695,8 @@ print(f"points of held-out scenes come back {off:.3f} of the square away, by axi
 #    codes of what is there; see `model.py`.)
 #
 # **Read next:** Carion et al., *DETR*, ECCV 2020 (boxes by MLP heads); Kirillov et al., *Segment Anything*, ICCV 2023
-# (the two-way decoder); Chen et al., *Shikra*, 2023, and Peng et al., *Kosmos-2*, 2023 (boxes as text and as tokens).
-# Notebook 04 puts the language model between the two heads.
+# (the two-way decoder); Chen et al., *Shikra*, arXiv 2023, and Peng et al., *Kosmos-2*, ICLR 2024 (boxes as text and as
+# tokens). Notebook 04 puts the language model between the two heads.
 
 # %%
 run.finish(

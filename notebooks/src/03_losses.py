@@ -13,8 +13,9 @@
 # memory_gb: {smoke: 1, cpu: 1}
 # ```
 #
-# A language model learns from one loss: the cross-entropy of the next word. PerceptionGPT answers with words *and*
-# with regions, so it learns from two kinds of loss at once (equations 2 and 3 of the paper):
+# A language model learns from one loss: the [cross-entropy](../docs/glossary.md#cross-entropy) of the next word.
+# PerceptionGPT answers with words *and* with regions, so it learns from two kinds of loss at once (equations 2 and 3 of
+# the paper):
 #
 # $$\mathcal L = \mathcal L_{\text{lang}} + \mathcal L_{\text{vis}}, \qquad
 # \mathcal L_{\text{vis}} = \underbrace{\ell_1 + (1 - \text{GIoU})}_{\text{box}} +
@@ -47,8 +48,9 @@ print(f"profile {run.profile.name}, results go to {run.folder}")
 # %% [markdown]
 # ## 1 · The language loss, by hand
 #
-# A model sees three positions and gives a score (a *logit*) to each of three words. Softmax turns scores into
-# probabilities; the loss is minus the logarithm of the probability given to the right word, averaged (equation 6).
+# A model sees three positions and gives a score (a [*logit*](../docs/glossary.md#logit)) to each of three words.
+# Softmax turns scores into probabilities; the loss is minus the logarithm of the probability given to the right word,
+# averaged (equation 6).
 
 # %%
 logits = torch.tensor([[2.0, 0.0, 0.0], [0.0, 1.0, 3.0], [0.0, 0.0, 0.0]])
@@ -76,10 +78,10 @@ assert torch.isclose(ours, by_hand)
 # %% [markdown]
 # ## 2 · Boxes: what L1 measures, and what it does not
 #
-# A box is four numbers, so the obvious loss is their mean absolute difference, $\ell_1$. A shift of 0.05 costs the
-# same for every box. But for a box of side 0.1 it is half the object, and for a box of side 0.8 it is nothing.
-# *Intersection over union* (IoU), the shared area over the area covered by either, is what REC is scored by: above
-# 0.5 counts as found.
+# A box is four numbers, so the obvious loss is their mean absolute difference, $\ell_1$. A shift of 0.05 costs the same
+# for every box. But for a box of side 0.1 it is half the object, and for a box of side 0.8 it is nothing.
+# [*Intersection over union* (IoU)](../docs/glossary.md#iou), the shared area over the area covered by either, is what
+# REC is scored by: above 0.5 counts as found.
 
 # %%
 from pgpt_lib.losses import l1_loss
@@ -103,8 +105,8 @@ iou = pairwise_iou(far, target).sum()
 print(f"IoU {iou.item():.2f}, its gradient {slope[0].tolist()}")
 
 # %% [markdown]
-# No overlap, no slope: IoU alone cannot say which way to move. *Generalised IoU* (Rezatofighi et al., CVPR 2019)
-# repairs this with the smallest box $C$ that encloses both:
+# No overlap, no slope: IoU alone cannot say which way to move. [*Generalised IoU*](../docs/glossary.md#giou)
+# (Rezatofighi et al., CVPR 2019) repairs this with the smallest box $C$ that encloses both:
 #
 # $$\text{GIoU}(A, B) = \text{IoU}(A, B) - \frac{|C| - |A \cup B|}{|C|}$$
 #
@@ -278,7 +280,8 @@ run.figure(fig, "race", alt="Mean IoU over gradient steps for four box losses")
 # ## 5 · Masks: what binary cross-entropy overlooks
 #
 # A mask gives each pixel a probability of belonging to the object. *Binary cross-entropy* (BCE) asks each pixel apart
-# and takes the mean. *DICE* asks for the overlap of the whole, on a scale from 0 (disjoint) to 1 (equal):
+# and takes the mean. [*DICE*](../docs/glossary.md#dice) asks for the overlap of the whole, on a scale from 0 (disjoint)
+# to 1 (equal):
 #
 # $$\text{DICE}(p, t) = \frac{2 \sum_i p_i t_i}{\sum_i p_i + \sum_i t_i}$$
 #
@@ -555,8 +558,9 @@ print(f"together {total_loss(terms, weights):.3f}")
 # 3. A batch without any mask must still train. What should the mask loss be then, and what must its gradient be?
 #
 # **Read next:** GIoU: Rezatofighi et al., *Generalized Intersection over Union*, CVPR 2019. DICE: Milletari et al.,
-# *V-Net*, 3DV 2016; Sudre et al., 2017. Both together: Carion et al., *End-to-End Object Detection with Transformers*
-# (DETR), ECCV 2020; Cheng et al., *MaskFormer*, NeurIPS 2021. Notebook 04 puts these losses onto a model.
+# *V-Net*, 3DV 2016; Sudre et al., *Generalised Dice Overlap*, DLMIA 2017. Both together: Carion et al., *End-to-End
+# Object Detection with Transformers* (DETR), ECCV 2020; Cheng et al., *MaskFormer*, NeurIPS 2021. Notebook 04 puts
+# these losses onto a model.
 
 # %%
 run.finish(

@@ -26,7 +26,7 @@ seed: int = 0  # seed of the untrained parts
 root: str = ""  # folder of a REFER layout, for the profile photos; empty means the bundled photographs
 
 # %% [markdown]
-# The model of the profile: backbones as they were pretrained, heads fresh.
+# The model of the profile: [backbones](../docs/glossary.md#backbone) as they were pretrained, heads fresh.
 
 # %%
 import matplotlib.pyplot as plt
@@ -45,7 +45,7 @@ model = build_model(run.profile, seed).eval()
 # ## 1 · Figure 2, from the live model
 #
 # The drawing is made by walking through the modules that have just been built: what stands in a box was counted, not
-# copied. Green frames are trained, grey ones frozen.
+# copied. Green frames are trained, grey ones [frozen](../docs/glossary.md#frozen).
 
 # %%
 fig, ax = plt.subplots(figsize=(11, 6))
@@ -53,14 +53,16 @@ model_diagram(model, ax)
 run.figure(fig, "figure2", alt="The parts of the model from picture to regions with their parameters")
 
 # %% [markdown]
-# Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the projector
-# turns each place of the map into a token of the language model. On the right the signals: each has an encoder, which
-# turns a region into the embedding of a `<vis>` in the input, and a decoder, which turns the state behind a `<vis>`
-# of the output into a region. The dashed arrow is for decoders that look at the picture again, as the mask's does.
+# Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the
+# [projector](../docs/glossary.md#projector) turns each place of the map into a token of the language model. On the
+# right the signals: each has an encoder, which turns a region into the embedding of a `<vis>` in the input, and a
+# decoder, which turns the state behind a `<vis>` of the output into a region. The dashed arrow is for decoders that
+# look at the picture again, as the mask's does.
 #
 # ## 2 · How little is trained
 #
-# LoRA (Hu et al., ICLR 2022) leaves a weight $W$ as it is and adds a product of two thin matrices:
+# [LoRA](../docs/glossary.md#lora) (Hu et al., ICLR 2022) leaves a weight $W$ as it is and adds a product of two thin
+# matrices:
 #
 # $$W' = W + \tfrac{\alpha}{r} B A, \qquad A \in \mathbb R^{r \times d_{in}},\; B \in \mathbb R^{d_{out} \times r}$$
 #
@@ -138,10 +140,11 @@ for r, number in vicuna.items():
 #
 # ## 3 · Which state is decoded
 #
-# A causal language model reads tokens up to position $t$, and its state at $t$ predicts the token at $t + 1$. When an
-# answer holds `<vis>` at position $p$, two states could carry the region: the one at $p$, which has read `<vis>`, and
-# the one at $p - 1$, which decides to say it. The paper's released code decodes the second, and so do we: the region
-# is known when the model decides to point.
+# A [causal language model](../docs/glossary.md#causal-language-model) reads tokens up to position $t$, and its
+# [state](../docs/glossary.md#hidden-state) at $t$ predicts the token at $t + 1$. When an answer holds `<vis>` at
+# position $p$, two states could carry the region: the one at $p$, which has read `<vis>`, and the one at $p - 1$, which
+# decides to say it. The paper's released code decodes the second, and so do we: the region is known when the model
+# decides to point.
 #
 # ### Exercise 2: the states that predict `<vis>` (★★☆, 10 minutes)
 #
@@ -239,9 +242,10 @@ print({name: round(value.item(), 3) for name, value in output.losses.items()}, "
 # %% [markdown]
 # ## 5 · Decoding, token by token
 #
-# In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer
-# (the *cache*), so that each further token costs one position. When the model says `<vis>`, its region is decoded at
-# once and *encoded again*: that embedding is what the model reads next. Here the loop, spelled out for one dialogue:
+# In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer (the
+# [*cache*](../docs/glossary.md#cache)), so that each further token costs one position. When the model says `<vis>`, its
+# region is decoded at once and *encoded again*: that embedding is what the model reads next. Here the loop, spelled out
+# for one dialogue:
 
 # %%
 from dataclasses import replace
@@ -254,9 +258,9 @@ print("question:", question.turns[0].text)
 print("answer, untrained:", answer.text or "(nothing)", "| regions:", len(answer.regions))
 
 # %% [markdown]
-# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To
-# follow a region through the loop we look at the teacher-forced pass: the state before the true `<vis>`, decoded and
-# encoded again.
+# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To follow
+# a region through the loop we look at the [teacher-forced](../docs/glossary.md#teacher-forcing) pass: the state before
+# the true `<vis>`, decoded and encoded again.
 
 # %%
 with torch.no_grad():
@@ -390,8 +394,8 @@ view.show()
 #    wrong if decoding feeds a constant row instead, and in which scores would you see it?
 # 3. Why must padding stand on the left when several prompts of different length are decoded together?
 #
-# **Read next:** LLaVA: Liu et al., *Visual Instruction Tuning*, NeurIPS 2023. LISA: Lai et al., CVPR 2024 (one token,
-# a mask from SAM). NExT-Chat: Zhang et al., ICML 2024 (the state at the token). Notebook 05 trains this model.
+# **Read next:** LLaVA: Liu et al., *Visual Instruction Tuning*, NeurIPS 2023. Lai et al., *LISA*, CVPR 2024 (one token,
+# a mask from SAM). Zhang et al., *NExT-Chat*, ICML 2024 (the state at the token). Notebook 05 trains this model.
 
 # %%
 run.finish(

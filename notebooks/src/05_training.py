@@ -65,8 +65,8 @@ for turn in samples[0].turns[:6]:
 #
 # ## 2 · What is learnt from
 #
-# Of the words, only the assistant's are learnt, with the mark that ends an answer; for all others the label is $-100$,
-# which the loss leaves out.
+# Of the words, only the assistant's are learnt, with the mark that ends an answer; for all others the
+# [label](../docs/glossary.md#label) is $-100$, which the loss leaves out.
 #
 # ### Exercise 1: labels (★☆☆, 10 minutes)
 #
@@ -131,8 +131,8 @@ print(f"  and {sum(is_answer for _, _, is_answer in encoded.vis)} regions in ans
 # ## 3 · In which order
 #
 # A finite set of samples is gone through again and again. Most loops shuffle with a random generator that goes on from
-# epoch to epoch; after a restart it stands somewhere else, and the second half of the epoch is another than it would
-# have been. The cure is to make the order a function too.
+# [epoch to epoch](../docs/glossary.md#epoch); after a restart it stands somewhere else, and the second half of the
+# epoch is another than it would have been. The cure is to make the order a function too.
 #
 # ### Exercise 2: an order that survives a restart (★★☆, 10 minutes)
 #
@@ -239,8 +239,8 @@ checks.check_learning_rate(my_rate, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# The profile gives the warm-up as a share of the steps. Yours and the library's, at the beginning, the middle and the
-# end:
+# The profile gives the [warm-up](../docs/glossary.md#warm-up) as a share of the steps. Yours and the library's, at the
+# beginning, the middle and the end:
 
 # %%
 warm = int(settings.warmup * total)
@@ -250,9 +250,10 @@ for step in (0, total // 2, total - 1):
 # %% [markdown]
 # ## 5 · Killed, and not killed
 #
-# What does step $t$ depend on? On the weights and the optimiser's averages, which a checkpoint holds, and on the
-# step's number: data, learning rate and dropout are functions of it. So a training may be killed anywhere. The cell
-# below trains six steps at once, and in another folder three, then, as after a kill, three more.
+# What does step $t$ depend on? On the weights and the optimiser's averages, which a
+# [checkpoint](../docs/glossary.md#checkpoint) holds, and on the step's number: data, learning rate and dropout are
+# functions of it. So a training may be killed anywhere. The cell below trains six steps at once, and in another folder
+# three, then, as after a kill, three more.
 
 # %%
 import tempfile
@@ -348,8 +349,8 @@ run.figure(fig, "curves", alt="One panel for each term of the loss: all fall ove
 # The language loss falls first: saying `<vis>` at the right place is easy. Boxes and masks then improve for as long
 # as the training lasts. The mask terms start lower than one might think, since most of a picture is background.
 #
-# How often does the model choose `<vis>` where an answer has one? This *emission* is measured with the true answer so
-# far given; notebook 06 measures what counts, decoding freely.
+# How often does the model choose `<vis>` where an answer has one? This [*emission*](../docs/glossary.md#emission-rate)
+# is measured with the true answer so far given; notebook 06 measures what counts, decoding freely.
 
 # %%
 fig = plots.learning_curves({"": records}, ["emission", "lr"])
@@ -411,9 +412,8 @@ print(f"median {torch.tensor(speed).median():.0f} questions and answers a second
 # 3. The optimiser's averages are twice as large as the weights they belong to. Which of them would you dare to leave
 #    out of a checkpoint, and what would be lost?
 #
-# **Read next:** LoRA: Hu et al., ICLR 2022. AdamW: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*,
-# ICLR
-# 2019. Cosine schedules: the same authors' *SGDR*, ICLR 2017. Notebook 06 evaluates what was trained here.
+# **Read next:** Hu et al., *LoRA*, ICLR 2022. AdamW: Loshchilov and Hutter, *Decoupled Weight Decay Regularization*,
+# ICLR 2019. Cosine schedules: the same authors' *SGDR*, ICLR 2017. Notebook 06 evaluates what was trained here.
 
 # %%
 from pgpt_lib.checkpoint_files import checkpoint_hash

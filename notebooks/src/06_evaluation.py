@@ -47,8 +47,8 @@ print(f"a model after {state.step} steps; data: {run.profile.data.name}")
 # ## 1 · From regions to a number
 #
 # Referring expression comprehension (REC) asks for a box. An answer is right if its IoU with the true box is *above*
-# 0.5; Acc@0.5 is the share of right answers. What about an answer without a box? Leave it out, and a model that is
-# silent whenever it is unsure looks better than one that tries.
+# 0.5; [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers. What about an answer without a box? Leave it
+# out, and a model that is silent whenever it is unsure looks better than one that tries.
 #
 # ### Exercise 1: Acc@0.5 (★☆☆, 5 minutes)
 #
@@ -138,9 +138,9 @@ checks.check_free_running_miss(my_summary, seed=checks.grading_seed())
 # %% [markdown]
 # ### Exercise 3: two scores for masks (★★☆, 15 minutes)
 #
-# Referring segmentation (RES) is scored by *cIoU*: all intersections together, divided by all unions together. Large
-# objects weigh more in it than in the mean IoU. Write `my_ciou(predicted, true)` that returns both. A prediction may be
-# `None`: it shares nothing, and its union is the true mask.
+# Referring segmentation (RES) is scored by [*cIoU*](../docs/glossary.md#ciou): all intersections together, divided by
+# all unions together. Large objects weigh more in it than in the mean IoU. Write `my_ciou(predicted, true)` that
+# returns both. A prediction may be `None`: it shares nothing, and its union is the true mask.
 
 # %% tags=["attempt"]
 def my_ciou(predicted, true):
@@ -182,9 +182,9 @@ checks.check_ciou(my_ciou, seed=checks.grading_seed())
 # %% [markdown]
 # ## 2 · Asking the model
 #
-# Every sample is asked *free-running*: the model gets the picture and the question, in a phrasing that training never
-# used, and must say everything itself, `<vis>` included. Predictions are saved as JSON, so that anybody can score
-# them again without a model: `python -m pgpt_lib score`.
+# Every sample is asked [*free-running*](../docs/glossary.md#free-running): the model gets the picture and the question,
+# in a phrasing that training never used, and must say everything itself, `<vis>` included. Predictions are saved as
+# JSON, so that anybody can score them again without a model: `python -m pgpt_lib score`.
 
 # %%
 from pgpt_lib.evaluation import save_predictions
@@ -201,9 +201,9 @@ for name, evaluation in evaluate_series(model, sets):
     print(f"{name:22} {evaluation.metrics['n']:5} expressions")
 
 # %% [markdown]
-# The scores, each with its 95 % interval. The interval comes from a *bootstrap*: pictures are drawn with replacement a
-# thousand times and the score is computed on each draw. Pictures, not expressions, since those of one picture fail
-# together.
+# The scores, each with its 95 % interval. The interval comes from a [*bootstrap*](../docs/glossary.md#bootstrap):
+# pictures are drawn with replacement a thousand times and the score is computed on each draw. Pictures, not
+# expressions, since those of one picture fail together.
 
 # %%
 def shown(interval):
@@ -490,10 +490,9 @@ for name in ("table2", "table3"):
 #    wrong?
 # 3. Why does evaluation use a phrasing that training never saw, when users would often use the common ones?
 #
-# **Read next:** RefCOCO: Yu et al., *Modeling Context in Referring Expressions*, ECCV 2016. CIDEr: Vedantam et al.,
-# CVPR
-# 2015. Targets that are several or none: Liu et al., *GRES*, CVPR 2023. Label errors in all of them: Chen et al.,
-# *Ref-L4*, 2024. Notebook 07 puts three representations of regions to this test.
+# **Read next:** RefCOCO: Yu et al., *Modeling Context in Referring Expressions*, ECCV 2016. Vedantam et al., *CIDEr*,
+# CVPR 2015. Targets that are several or none: Liu et al., *GRES*, CVPR 2023. Label errors in all of them: Chen et al.,
+# *Ref-L4*, arXiv 2024. Notebook 07 puts three representations of regions to this test.
 
 # %%
 from pgpt_lib.checkpoint_files import checkpoint_hash, find_checkpoint

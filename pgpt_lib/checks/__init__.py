@@ -7,13 +7,17 @@ in a wrong one. What a solution is called with and must return stands in each ch
 from __future__ import annotations
 
 from .base import CheckFailed, grading_seed
+from .comparison import check_layer_shares, check_location_tokens, check_paired_interval, check_time_to_score
 from .decoding import check_cached_decoding
 from .evaluation import check_acc_at_half, check_ciou, check_free_running_miss
 from .grids import check_mask_grid, check_position_code
 from .losses import check_bce, check_dice, check_giou
 from .model import check_fusion, check_normalise, check_parameter_count, check_ridge, check_vis_position
 from .point import check_point_signal
+from .pointing import check_clicked, check_dragged_box
 from .regions import check_cxcywh, check_fractions, check_mask_bounds, check_rle
+from .releases import check_code_test, check_dice_test, check_giou_test, check_token_line
+from .speed import check_decode_seconds, check_step_seconds, check_token_count
 from .training import check_label_mask, check_learning_rate, check_resume_order
 
 NOTEBOOKS = {  # a notebook's exercises
@@ -24,6 +28,11 @@ NOTEBOOKS = {  # a notebook's exercises
     "04_model_and_decoding": (check_vis_position, check_parameter_count, check_cached_decoding),
     "05_training": (check_label_mask, check_resume_order, check_learning_rate),
     "06_evaluation": (check_acc_at_half, check_free_running_miss, check_ciou),
+    "07_representations": (check_location_tokens, check_time_to_score),
+    "08_fusion_ablation": (check_layer_shares, check_paired_interval),
+    "09_speed": (check_token_count, check_decode_seconds, check_step_seconds),
+    "10_paper_code_ours": (check_giou_test, check_code_test, check_dice_test, check_token_line),
+    "11_demo": (check_dragged_box, check_clicked),
 }
 
 __all__ = [
@@ -33,23 +42,36 @@ __all__ = [
     "check_bce",
     "check_cached_decoding",
     "check_ciou",
+    "check_code_test",
+    "check_clicked",
     "check_cxcywh",
+    "check_decode_seconds",
     "check_dice",
+    "check_dice_test",
+    "check_dragged_box",
     "check_fractions",
     "check_free_running_miss",
     "check_fusion",
     "check_giou",
+    "check_giou_test",
     "check_label_mask",
+    "check_layer_shares",
     "check_learning_rate",
+    "check_location_tokens",
     "check_mask_bounds",
     "check_mask_grid",
     "check_normalise",
+    "check_paired_interval",
     "check_parameter_count",
     "check_point_signal",
     "check_position_code",
     "check_resume_order",
     "check_ridge",
     "check_rle",
+    "check_step_seconds",
+    "check_time_to_score",
+    "check_token_count",
+    "check_token_line",
     "check_vis_position",
     "grading_seed",
 ]

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import statistics
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student
-
 from .. import project
 from ..files import read_json
+from ..sweeps.results import difference, shared_seeds
 
 REPRODUCED, NOT_REPRODUCED, NOT_MEASURABLE = "reproduced", "not reproduced", "not measurable here"
 MAIN = "refshapes-refcoco/val"
@@ -77,12 +75,16 @@ class Evidence:
     def gain(self, plan: str, better: Mapping[str, Any], worse: Mapping[str, Any], key: str) -> Gain:
         """By how much one kind of cell exceeds another in a metric of the main split, over the seeds that both have."""
         ours, theirs = self.cells(plan, **better), self.cells(plan, **worse)
-        seeds = sorted(ours.keys() & theirs.keys(), key=str)
+        seeds = shared_seeds(ours, theirs)
         if len(seeds) < 2:
             raise Missing(f"sweeps/{plan} has fewer than two seeds of both {_text(better)} and {_text(worse)}")
-        pairs = [(score(ours[s], key), score(theirs[s], key)) for s in seeds]
-        paths = tuple(side[s][0] for s in seeds for side in (ours, theirs))
-        return Gain(*paired_interval(pairs), len(seeds), paths)
+        pairs = [(ours[seed], theirs[seed]) for seed in seeds]
+        for cell in itertools.chain(*pairs):
+            score(cell, key)  # names the cell that lacks it
+        found = difference([a[1] for a, _ in pairs], [b[1] for _, b in pairs], f"{MAIN}.{key}")
+        assert found is not None  # seeds are shared, and every cell has the metric
+        middle, lower, upper = found
+        return Gain(middle, lower, upper, len(seeds), tuple(path for path, _ in itertools.chain(*pairs)))
 
     def _name(self, path: Path) -> str:
         """Relative to the project where it lies within, else as it is."""
@@ -113,20 +115,6 @@ def score(cell: tuple[str, Mapping[str, Any]], key: str) -> Any:
     return found
 
 
-def paired_interval(pairs: Sequence[tuple[Any, Any]]) -> tuple[float, float, float]:
-    """Mean difference of at least two pairs of metrics, with its 95 % interval.
-
-    Two sources of doubt are added in squares: seeds (Student's t) and scenes (each metric's own interval, which more
-    seeds do not narrow, since all are scored on the same scenes).
-    """
-    values = [point(a) - point(b) for a, b in pairs]
-    scenes = statistics.fmean(math.hypot(_half(a), _half(b)) for a, b in pairs)
-    count = len(values)
-    seeds = float(student.ppf(0.975, count - 1)) * statistics.stdev(values) / math.sqrt(count)
-    middle, half = statistics.fmean(values), math.hypot(seeds, scenes)
-    return middle, middle - half, middle + half
-
-
 def point(metric: Any) -> float:
     """A metric's value: of `[value, low, high]` the first."""
     return float(metric[0] if isinstance(metric, (list, tuple)) else metric)
@@ -140,10 +128,6 @@ def low(metric: Any) -> float:
 def high(metric: Any) -> float:
     """The upper end of a metric's interval; of a plain number, itself."""
     return float(metric[2] if isinstance(metric, (list, tuple)) else metric)
-
-
-def _half(metric: Any) -> float:
-    return (high(metric) - low(metric)) / 2
 
 
 def _same(found: Any, wanted: Any) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -15,7 +18,13 @@ from ..errors import InputError
 from ..regions import Region, mask_to_rle, rle_to_mask
 from ._output import JsonFlag, results
 
+if TYPE_CHECKING:
+    from ..generation import Answer
+    from ..model import PerceptionGPT
+
 MAX_PIXELS = 50_000_000
+FORMATS = ("PNG", "JPEG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA", "ICO")
+"""What is read; not EPS, for which Pillow would start Ghostscript on a stranger's file."""
 DRAWN_SIDE = 1600  # larger pictures are thinned out before they are drawn
 WHITE = (255, 255, 255, 255)
 
@@ -56,10 +65,17 @@ def answer(checkpoint: Path, picture: np.ndarray, turn: Turn) -> tuple[str, list
         turn: the question.
     """
     from ..checkpoint import load_checkpoint
+
+    model, _ = load_checkpoint(checkpoint)
+    _, given = reply_to(model, picture, turn)
+    return given.text, given.regions
+
+
+def reply_to(model: PerceptionGPT, picture: np.ndarray, turn: Turn) -> tuple[Sample, Answer]:
+    """The dialogue as a loaded model reads it, and its answer; arguments as for `answer`."""
     from ..evaluation.predictions import TowerFeatures, max_new_tokens
     from ..generation import generate
 
-    model, _ = load_checkpoint(checkpoint)
     if model.chat.template.closed_words:  # a word-level tokenizer knows signs only when they stand alone
         turn = Turn(turn.role, re.sub(r"\s*([?.!,;:])(?=\s|$)", r" \1", turn.text).strip(), turn.regions)
 
@@ -72,7 +88,7 @@ def answer(checkpoint: Path, picture: np.ndarray, turn: Turn) -> tuple[str, list
     sample = Sample("ask", "ask", (picture.shape[0], picture.shape[1]), (turn,))
     limit = max_new_tokens("spot_caption", model.chat.region_tokens)
     [given] = generate(model, [sample], TowerFeatures(model.tower, OnePicture()), max_new_tokens=limit)
-    return given.text, given.regions
+    return sample, given
 
 
 def make_turn(question: str, region: Region | None) -> Turn:
@@ -120,30 +136,45 @@ def read_picture(path: Path) -> np.ndarray:
     frames the first is taken.
 
     Raises:
-        InputError: missing, empty, no picture, truncated, or larger than 50 megapixels.
+        InputError: missing, empty, not of `FORMATS`, damaged, or larger than 50 megapixels.
     """
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
     if not path.is_file():
         raise InputError(f"--image {path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"--image {path} is empty (0 bytes)")
+    with path.open("rb") as file:
+        return open_picture(file, f"--image {path}")
+
+
+def open_picture(file: IO[bytes], name: str) -> np.ndarray:
+    """An open file as `read_picture` reads it; `name` is what messages call it."""
+    from PIL import Image, ImageOps
+
+    if file.seek(0, io.SEEK_END) == 0:
+        raise InputError(f"{name} is empty (0 bytes)")
+    file.seek(0)
+    with refusing(name), Image.open(file, formats=FORMATS) as image:
+        width, height = image.size
+        if width * height > MAX_PIXELS:
+            raise InputError(f"{name} is {width} x {height}, over 50 megapixels; scale it down first")
+        return to_rgb(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def refusing(name: str) -> Iterator[None]:
+    """Turn whatever goes wrong while a picture is read into an InputError that names the file."""
+    from PIL import Image, UnidentifiedImageError
+
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # our own limit is lower and an error
+        warnings.simplefilter("ignore")  # of sizes above our own limit, and of damage: either is an error here
         try:
-            with Image.open(path) as image:
-                width, height = image.size
-                if width * height > MAX_PIXELS:
-                    raise InputError(f"--image {path} is {width} x {height}, over 50 megapixels; scale it down first")
-                return to_rgb(ImageOps.exif_transpose(image))
+            yield
+        except InputError:
+            raise
         except Image.DecompressionBombError:
-            raise InputError(f"--image {path} is far over 50 megapixels; scale it down first") from None
+            raise InputError(f"{name} is far over 50 megapixels; scale it down first") from None
         except UnidentifiedImageError:
-            raise InputError(f"--image {path} is not a picture that Pillow {Image.__version__} can read") from None
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            if isinstance(error, InputError):
-                raise
-            raise InputError(f"--image {path} cannot be read, it is damaged or cut off: {error}") from None
+            raise InputError(f"{name} is not a picture of a known kind; save it as PNG or JPEG first") from None
+        except Exception as error:  # Pillow's decoders raise many kinds of errors on damaged files
+            raise InputError(f"{name} cannot be read, it is damaged or cut off: {error}") from None
 
 
 def to_rgb(image: Any) -> np.ndarray:
@@ -171,11 +202,18 @@ def draw(path: Path, picture: np.ndarray, regions: list[Region], title: str) -> 
     from ..files import replacing
     from ..plots import draw_regions
 
-    stride = -(-max(picture.shape[:2]) // DRAWN_SIDE)
-    thin = [Region(r.box, r.mask and mask_to_rle(rle_to_mask(r.mask)[::stride, ::stride]), r.depth) for r in regions]
+    shown, thin = thinned(picture, regions, DRAWN_SIDE)
     fig, ax = plt.subplots(figsize=(6, 6), layout="constrained")
-    draw_regions(picture[::stride, ::stride], thin, [str(i + 1) for i in range(len(thin))], ax)
+    draw_regions(shown, thin, [str(i + 1) for i in range(len(thin))], ax)
     ax.set_title(title, fontsize=10, wrap=True, parse_math=False)
     with replacing(path) as temporary:
         fig.savefig(temporary, format="png", dpi=120)
     plt.close(fig)
+
+
+def thinned(picture: np.ndarray, regions: list[Region], side: int) -> tuple[np.ndarray, list[Region]]:
+    """A picture and its regions with rows and columns left out, so that no side is above `side` pixels."""
+    stride = -(-max(picture.shape[:2]) // side)
+    masks = [r.mask and mask_to_rle(rle_to_mask(r.mask)[::stride, ::stride]) for r in regions]
+    thin = [Region(r.box, mask, r.depth) for r, mask in zip(regions, masks, strict=True)]
+    return picture[::stride, ::stride], thin

@@ -70,12 +70,12 @@ def trace(profile: Profile, dialogues: int, text_tokens: int | None = None) -> T
     plain = profile.training.model_copy(update={"checkpointing": False})
     shape = shape_on_meta(profile.model_copy(update={"training": plain}), text_tokens)
     with FakeTensorMode():
-        _to_cpu(shape.model)
+        to_cpu(shape.model)
         shape.model.train()
         return _Tracer(shape, profile, dialogues).run()
 
 
-def _to_cpu(model: torch.nn.Module) -> None:
+def to_cpu(model: torch.nn.Module) -> None:
     """Put CPU tensors into the places of those on the meta device, for which autocast does nothing."""
     made: dict[int, Tensor] = {}
     for module in model.modules():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..data.sample import Images, Sample
@@ -40,6 +41,7 @@ def evaluate(
     teacher_forced: bool = True,
     generate: Callable[..., list[Any]] | None = None,
     on_progress: OnProgress | None = None,
+    threshold: float = 0.5,
 ) -> Evaluation:
     """Ask the model every sample's question, free-running, and score the answers.
 
@@ -53,7 +55,12 @@ def evaluate(
         teacher_forced: also score REC and RES with the true answer's words given (a second, cheap pass).
         generate: takes the place of `generation.generate`.
         on_progress: told (answered, total).
+        threshold: the probability from which a pixel belongs to a mask, here and there; `generate` has its own.
     """
+    if generate is None:
+        from ..generation import generate as generate_greedily
+
+        generate = partial(generate_greedily, threshold=threshold)
     asked = [s for s in samples if s.task not in REGION_GIVEN]
     asked += with_variants(s for s in samples if s.task in REGION_GIVEN)
     if features is None:
@@ -68,7 +75,8 @@ def evaluate(
     elif teacher_forced and one_region:
         from .teacher import predict_teacher_forced
 
-        forced = rec_scores(predict_teacher_forced(model, one_region, images, features, batch_size=batch_size))
+        given = predict_teacher_forced(model, one_region, images, features, batch_size=batch_size, threshold=threshold)
+        forced = rec_scores(given)
         metrics["teacher_forced"] = {key: forced[key] for key in FORCED_KEYS}
     return Evaluation(metrics, predictions)
 

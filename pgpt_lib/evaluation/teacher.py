@@ -27,6 +27,7 @@ def predict_teacher_forced(
     *,
     batch_size: int = 64,
     on_progress: Callable[[int, int], None] | None = None,
+    threshold: float = 0.5,
 ) -> list[Prediction]:
     """Decode the regions of the last answers at the positions that predict their true `<vis>`.
 
@@ -35,6 +36,7 @@ def predict_teacher_forced(
             states to decode; its answers then have no regions.
         samples: of any tasks; the text of each prediction is the true answer's.
         images, features, batch_size, on_progress: as for `predict`.
+        threshold: the probability from which a pixel belongs to a mask.
     """
     if features is None:
         features = TowerFeatures(model.tower, images)
@@ -44,14 +46,16 @@ def predict_teacher_forced(
     for picked in batches([samples[i] for i in share], batch_size):
         members = [share[i] for i in picked]
         chosen = [samples[i] for i in members]
-        regions.update(zip(members, _decode(model, chosen, features), strict=True))
+        regions.update(zip(members, _decode(model, chosen, features, threshold), strict=True))
         if on_progress is not None:
             on_progress(len(regions), len(share))
     found = merged(regions, len(samples))
     return [Prediction(s, s.turns[-1].text, its) for s, its in zip(samples, found, strict=True)]
 
 
-def _decode(model: PerceptionGPT, samples: Sequence[Sample], features: LoadFeatures) -> list[tuple[Region, ...]]:
+def _decode(
+    model: PerceptionGPT, samples: Sequence[Sample], features: LoadFeatures, threshold: float
+) -> list[tuple[Region, ...]]:
     """The regions of each sample's last answer."""
     batch = model.collate(samples, features).to(next(model.projector.parameters()).device)
     rows = batch.vis_row[batch.vis_is_answer]
@@ -64,7 +68,7 @@ def _decode(model: PerceptionGPT, samples: Sequence[Sample], features: LoadFeatu
     for k, row in enumerate(rows.tolist()):
         fields: dict[str, Any] = {"box": None}
         for name, prediction in decoded.items():
-            fields |= model.signal(name).restore(prediction[k], placements[k])
+            fields |= model.signal(name).restore(prediction[k], placements[k], threshold)
         found[row].append(Region(**fields))
     # Earlier answers of a dialogue are decoded too; the last turn's regions are the last ones.
     return [tuple(f[len(f) - len(s.turns[-1].regions) :]) for f, s in zip(found, samples, strict=True)]

@@ -172,8 +172,17 @@ class PixelBatches(Dataset):
     """New dialogues every step about a fixed set of scenes, whose features are cached."""
 
     def __init__(
-        self, level: str, scenes: int, seed: int, batch_size: int, length: int, start: int, steps: int
+        self,
+        level: str,
+        scenes: int,
+        seed: int,
+        batch_size: int,
+        length: int,
+        start: int,
+        steps: int,
+        scene_seed: int | None = None,
     ) -> None:
+        self.scene_seed = seed if scene_seed is None else scene_seed
         self.level, self.scenes, self.seed, self.batch_size, self.length = level, scenes, seed, batch_size, length
         self.start, self.steps = start, steps
         self.code = codes()
@@ -190,7 +199,7 @@ class PixelBatches(Dataset):
         indices = order[place * self.batch_size : (place + 1) * self.batch_size]
         rows = []
         for index in indices:
-            scene = scene_of(image_id(self.level, "pretrain", self.seed, int(index)))
+            scene = scene_of(image_id(self.level, "pretrain", self.scene_seed, int(index)))
             rng = stream("dialogue", "pixels", self.seed, epoch, int(index))
             rows.append(pack(scene, rng, self.mix, self.length, self.code))
         return {"scenes": torch.from_numpy(indices.astype(np.int64)), **_tensors(rows)}

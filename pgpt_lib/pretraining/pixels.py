@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal, cast
 
 import torch
 from safetensors.torch import load_file
@@ -15,8 +16,9 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import LlamaForCausalLM
 
-from ..backbones.resolver import cache_dir
+from ..backbones import BUNDLED, cache_dir, load_llm
 from ..data.refshapes.world import RefShapesImages, image_id
+from ..errors import InputError
 from ..feature_cache import FeatureCache
 from ..fusion import LayerFusion
 from ..projector import Projector
@@ -28,12 +30,25 @@ from .words import Running, learning_rate, log_line, set_rate
 
 
 class Aligned(nn.Module):
-    """Fusion (eq. 1) and projector: what stands between a frozen tower and the language model."""
+    """Fusion (eq. 1) and projector: what stands between a frozen tower and the language model.
 
-    def __init__(self, tower: VisionTower, width: int) -> None:
+    Args:
+        tower: gives layers, channels and tokens.
+        width: H of the language model.
+        fusion: by default a learned, normalised one.
+        kind: of projector.
+    """
+
+    def __init__(
+        self,
+        tower: VisionTower,
+        width: int,
+        fusion: LayerFusion | None = None,
+        kind: Literal["mlp", "linear"] = "mlp",
+    ) -> None:
         super().__init__()
-        self.fusion = LayerFusion(tower.num_layers)
-        self.projector = Projector(tower.hidden_size, width, tower.num_tokens)
+        self.fusion = fusion or LayerFusion(tower.num_layers)
+        self.projector = Projector(tower.hidden_size, width, tower.num_tokens, kind)
 
     def forward(self, features: Tensor) -> Tensor:
         """[B, L, N, C] to [B, N, H]."""
@@ -48,6 +63,20 @@ def load_words(folder: Path) -> tuple[LlamaForCausalLM, Tensor]:
     return llm, state["grid.position"]
 
 
+def load_bundled_words(name: str = "nano-words") -> tuple[LlamaForCausalLM, Tensor]:
+    """`load_words` of a bundled language model that has met words alone; its weights are rounded to bfloat16.
+
+    Raises:
+        InputError: no such backbone, or one without positions beside it.
+    """
+    path = BUNDLED / name / "position.safetensors"
+    if not path.is_file():
+        raise InputError(f"language model {name!r} has no positions of a words stage in {path}; nano-words has")
+    llm, _ = load_llm(name)
+    llm.set_attn_implementation("eager")
+    return cast(LlamaForCausalLM, llm), load_file(path)["position"].float()
+
+
 def scene_features(tower: VisionTower, level: str, scenes: int, seed: int) -> tuple[FeatureCache, list[str]]:
     """The cached features of the pretraining scenes, encoded now where they are missing, and the scenes' keys."""
     keys = [image_id(level, "pretrain", seed, i) for i in range(scenes)]
@@ -59,7 +88,7 @@ def scene_features(tower: VisionTower, level: str, scenes: int, seed: int) -> tu
 def train_pixels(
     folder: Path,
     tower: VisionTower,
-    start: Path,
+    start: Path | tuple[LlamaForCausalLM, Tensor],
     seed: int = 0,
     steps: int = 2000,
     align: int = 500,
@@ -70,6 +99,9 @@ def train_pixels(
     frozen: bool = False,
     compiled: bool = False,
     level: str = "cpu",
+    scene_seed: int | None = None,
+    aligned: Aligned | None = None,
+    save_every: int = 500,
 ) -> Path:
     """Align language model and tower on pictures; returns the folder of the last state. A killed run goes on.
 
@@ -78,27 +110,39 @@ def train_pixels(
 
     Args:
         folder: where states and logs go, under `pixels-<tower>`.
-        start: a state of `train_words`, or of this function when `frozen`.
+        start: a state of `train_words`, or of this function when `frozen`; or the language model itself and the
+            positions [N, H] that it has met.
+        seed: of dialogues and their order, and of initial weights where `aligned` is not given.
         align: steps in which the language model is frozen.
         scenes: how many different pictures; each is met again with new questions.
         lr: of fusion and projector alone; half of it of all together.
         frozen: train fusion and projector only, in all steps.
         compiled: compile the transformer with torch.compile (needs a C++ compiler).
+        scene_seed: of the pictures, `seed` by default.
+        aligned: untrained, in place of a learned fusion and an mlp.
+        save_every: steps between states.
+
+    Raises:
+        InputError: the tower has another number of tokens than the language model has met.
     """
     torch.manual_seed(seed)
-    llm, position = load_met(start) if frozen else load_words(start)
-    aligned = Aligned(tower, llm.config.hidden_size)
+    scene_seed = seed if scene_seed is None else scene_seed
+    llm, position = start if isinstance(start, tuple) else load_met(start) if frozen else load_words(start)
+    aligned = aligned or Aligned(tower, llm.config.hidden_size)
+    if position.shape != aligned.projector.position.shape:
+        wanted, given = list(position.shape), list(aligned.projector.position.shape)
+        raise InputError(f"tower {tower.name} has positions {given}, but the language model has met {wanted}")
     with torch.no_grad():  # the language model knows its way about these positions
         aligned.projector.position.copy_(position)
     name = f"pixels-{tower.name}"
     modules = nn.ModuleDict({"llm": llm, "aligned": aligned})
     opts = optimisers([aligned] if frozen else [llm, aligned], lr)
     saved = load_state(folder / name, modules, opts) or {"step": 0, "running": {}, "seconds": 0.0}
-    cache, keys = scene_features(tower, level, scenes, seed)
+    cache, keys = scene_features(tower, level, scenes, scene_seed)
     if compiled:
         llm.model.forward = torch.compile(llm.model.forward)
     step, running, spent, begun = saved["step"], Running(saved["running"]), saved["seconds"], time.monotonic()
-    batches = PixelBatches(level, scenes, seed, batch_size, length, step, steps - step)
+    batches = PixelBatches(level, scenes, seed, batch_size, length, step, steps - step, scene_seed)
     for batch in DataLoader(batches, batch_size=None, num_workers=1, prefetch_factor=8):
         llm.requires_grad_(not frozen and step >= align)
         set_rate(opts, pixel_rate(step, steps, lr, steps if frozen else align))
@@ -112,11 +156,11 @@ def train_pixels(
             optimiser.zero_grad(set_to_none=True)
         running.update(*whole_answers(right, answers, (batch["labels"] >= 0).nonzero()[:, 0]))
         step += 1
+        state = {"step": step, "running": running.values, "seconds": spent + time.monotonic() - begun}
         if step % 100 == 0 or step == steps:
-            state = {"step": step, "running": running.values, "seconds": spent + time.monotonic() - begun}
             log_line(folder / f"{name}.jsonl", {**state, "loss": loss.item(), "scored": running.scored()})
-            if step % 500 == 0 or step == steps:
-                save_state(folder / name, modules, opts, state)
+        if step % save_every == 0 or step == steps:
+            save_state(folder / name, modules, opts, state)
     return folder / name
 
 

@@ -10,9 +10,11 @@ A new signal takes three steps and touches no other file of the library:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import nn
 
+from ..config import Profile
 from ..errors import InputError
 from .base import Signal
 from .box import BoxSignal
@@ -21,7 +23,7 @@ from .mask import MaskSignal
 
 SIGNALS: dict[str, type[Signal]] = {cls.name: cls for cls in (BoxSignal, MaskSignal, DepthSignal)}
 
-__all__ = ["SIGNALS", "BoxSignal", "DepthSignal", "MaskSignal", "Signal", "build_signals", "register"]
+__all__ = ["SIGNALS", "BoxSignal", "DepthSignal", "MaskSignal", "Signal", "build_signals", "register", "signal_options"]
 
 
 def register(cls: type[Signal]) -> type[Signal]:
@@ -41,7 +43,11 @@ def register(cls: type[Signal]) -> type[Signal]:
 
 
 def build_signals(
-    names: Sequence[str], hidden_size: int, feature_size: int, grid: int, widths: Mapping[str, int] | None = None
+    names: Sequence[str],
+    hidden_size: int,
+    feature_size: int,
+    grid: int,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> nn.ModuleDict:
     """The signals of a profile, untrained.
 
@@ -50,14 +56,25 @@ def build_signals(
         hidden_size: H, the language model's width.
         feature_size: C, the vision tower's channels.
         grid: side of the square of visual tokens.
-        widths: of a signal's networks, by name, for signals that take a `width`; by default each one's own choice.
+        options: further arguments of a signal, by its name, as from `signal_options`.
 
     Raises:
         InputError: an unknown name.
     """
-    widths = widths or {}
-    unknown = [name for name in [*names, *widths] if name not in SIGNALS]
+    options = options or {}
+    unknown = [name for name in [*names, *options] if name not in SIGNALS]
     if unknown:
         raise InputError(f"unknown signal {unknown[0]!r}; there are {', '.join(SIGNALS)}")
-    options = {name: {"width": widths[name]} if name in widths else {} for name in names}
-    return nn.ModuleDict({name: SIGNALS[name](hidden_size, feature_size, grid, **options[name]) for name in names})
+    return nn.ModuleDict(
+        {name: SIGNALS[name](hidden_size, feature_size, grid, **options.get(name, {})) for name in names}
+    )
+
+
+def signal_options(profile: Profile) -> dict[str, dict[str, Any]]:
+    """What a profile sets of its signals: the widths of their networks, the mask head, faults of the released code."""
+    released = profile.released
+    options: dict[str, dict[str, Any]] = {name: {"width": width} for name, width in profile.signal_widths.items()}
+    options["box"] = {**options.get("box", {}), "misparsed": released.giou_misparsed}
+    mask = {"head": profile.mask_head, "scrambled": released.position_scrambled, "pooled": released.dice_pooled}
+    options["mask"] = {**options.get("mask", {}), **mask}
+    return options

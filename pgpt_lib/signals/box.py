@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..losses import giou_loss, l1_loss
+from ..losses import giou_loss, l1_loss, misparsed_giou_loss
 from ..regions import Placement, Region, box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from .base import MLP, Signal
 
@@ -19,13 +19,19 @@ class BoxSignal(Signal):
     """A box. Values and predictions are [R, 4]: (centre x, centre y, width, height) in [0, 1] of the model's input.
 
     The decoder ends in a sigmoid, so a predicted box is always a box: no inverted corners, no assertion in GIoU.
+
+    Args:
+        misparsed: take `misparsed_giou_loss` in place of GIoU.
     """
 
     name = "box"
     loss_names = ("l1", "giou")
 
-    def __init__(self, hidden_size: int, feature_size: int, grid: int, width: int | None = None) -> None:
+    def __init__(
+        self, hidden_size: int, feature_size: int, grid: int, width: int | None = None, misparsed: bool = False
+    ) -> None:
         super().__init__(hidden_size, feature_size, grid)
+        self.giou = misparsed_giou_loss if misparsed else giou_loss
         width = width or max(hidden_size, 256)
         self.encoder = MLP(4, width, width, hidden_size)
         self.decoder = MLP(hidden_size, width, width, 4)
@@ -55,7 +61,7 @@ class BoxSignal(Signal):
         return self.decoder(state).sigmoid()
 
     def loss_terms(self, prediction: Tensor, values: Tensor) -> dict[str, Tensor]:
-        return {"l1": l1_loss(prediction, values), "giou": giou_loss(prediction, values)}
+        return {"l1": l1_loss(prediction, values), "giou": self.giou(prediction, values)}
 
     def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
         corners = box_cxcywh_to_xyxy(prediction.detach().double().cpu().reshape(1, 4))[0].clamp(0.0, 1.0)

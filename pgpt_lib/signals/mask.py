@@ -9,18 +9,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
-from ..losses import bce_loss, dice_loss
+from ..losses import bce_loss, dice_loss, pooled_dice_loss
 from ..regions import Placement, Region
 from .base import Signal
-from .two_way import TokensToImage, TwoWayBlock, position_code
+from .mask_heads import DotProductDecoder, MaskDecoder
 
 
 class MaskSignal(Signal):
@@ -29,17 +28,37 @@ class MaskSignal(Signal):
     s = 4 x grid: a mask is judged, fed back and encoded at the decoder's own resolution, and interpolated to the
     image's only when it is restored. A border is finer than a cell, for the coverage of a cell says where it runs: at
     s = 32, the coverage of an object in a 112-pixel image restores it with an IoU of 0.94 on average.
+
+    Args:
+        head: what decodes; see `mask_heads.py`.
+        scrambled: confuse the axes of the two-way decoder's position codes; see `scrambled_position_code`.
+        pooled: take `pooled_dice_loss` in place of DICE.
     """
 
     name = "mask"
     loss_names = ("bce", "dice")
     uses_features = True
 
-    def __init__(self, hidden_size: int, feature_size: int, grid: int, width: int = 128, num_queries: int = 4) -> None:
+    def __init__(
+        self,
+        hidden_size: int,
+        feature_size: int,
+        grid: int,
+        width: int = 128,
+        num_queries: int = 4,
+        head: Literal["two_way", "dot_product"] = "two_way",
+        scrambled: bool = False,
+        pooled: bool = False,
+    ) -> None:
         super().__init__(hidden_size, feature_size, grid)
         self.side = 4 * grid
+        self.dice = pooled_dice_loss if pooled else dice_loss
         self.encoder = MaskEncoder(hidden_size, self.side)
-        self.decoder = MaskDecoder(hidden_size, feature_size, grid, width, num_queries)
+        self.decoder: nn.Module
+        if head == "two_way":
+            self.decoder = MaskDecoder(hidden_size, feature_size, grid, width, num_queries, scrambled=scrambled)
+        else:
+            self.decoder = DotProductDecoder(hidden_size, feature_size, grid, width)
 
     def collate(self, regions: Sequence[Region], placements: Sequence[Placement]) -> tuple[Tensor, Tensor]:
         present = torch.tensor([region.mask is not None for region in regions], dtype=torch.bool)
@@ -59,7 +78,7 @@ class MaskSignal(Signal):
         return prediction.float().sigmoid()
 
     def loss_terms(self, prediction: Tensor, values: Tensor) -> dict[str, Tensor]:
-        return {"bce": bce_loss(prediction, values), "dice": dice_loss(prediction, values)}
+        return {"bce": bce_loss(prediction, values), "dice": self.dice(prediction, values)}
 
     def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
         # Probabilities, not logits, are interpolated: they estimate coverage, which grows evenly across a border.
@@ -101,70 +120,6 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.body(x) + self.shortcut(x))
-
-
-class MaskDecoder(nn.Module):
-    """States and visual features to mask logits [R, 4g, 4g].
-
-    The state becomes a few query tokens by one linear layer; two two-way blocks let them and the image exchange what
-    they know; the image is magnified four times, and a filter made from the first query picks the object's pixels.
-
-    Args:
-        hidden_size: width H of the language model's state.
-        feature_size: channels C of the fused visual features.
-        grid: g, the visual tokens' side.
-        width: D, the decoder's own width.
-        num_queries: query tokens made from a state. One is not enough: attention from the image to a single query is a
-            softmax over one key, the same for every cell, so the image could not learn where the object is.
-    """
-
-    def __init__(
-        self,
-        hidden_size: int,
-        feature_size: int,
-        grid: int,
-        width: int,
-        num_queries: int,
-        num_heads: int = 4,
-        num_blocks: int = 2,
-    ) -> None:
-        super().__init__()
-        self.grid, self.num_queries, self.channels = grid, num_queries, width // 8
-        wide = 2 * self.channels
-        self.from_state = nn.Linear(hidden_size, num_queries * width)
-        self.from_features = nn.Sequential(nn.Linear(feature_size, width), nn.LayerNorm(width))
-        self.register_buffer("position", position_code(grid, width), persistent=False)
-        self.blocks = nn.ModuleList(TwoWayBlock(width, num_heads) for _ in range(num_blocks))
-        self.last_attention, self.last_norm = TokensToImage(width, num_heads), nn.LayerNorm(width)
-        self.upsample = nn.Sequential(
-            nn.Linear(width, 4 * wide),  # twice as high and wide: four cells from one
-            nn.Unflatten(2, (4, wide)),
-            nn.LayerNorm(wide),
-            nn.GELU(),
-            nn.Linear(wide, 4 * self.channels),  # and once more
-            nn.GELU(),
-        )
-        self.filter = nn.Sequential(
-            nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, self.channels)
-        )
-
-    def forward(self, state: Tensor, features: Tensor, image_index: Tensor | None = None) -> Tensor:
-        g, rows = self.grid, len(state)
-        if features.shape[1] != g * g:
-            raise InputError(f"{features.shape[1]} visual tokens in a mask decoder that was built for {g} x {g}")
-        image = self.from_features(features.to(state.dtype))
-        if image_index is not None:
-            image = image.index_select(0, image_index)
-        queries = self.from_state(state).unflatten(1, (self.num_queries, -1))
-        position = self.position.to(image.dtype)
-        for block in self.blocks:
-            queries, image = block(queries, image, position)
-        queries = self.last_norm(queries + self.last_attention(queries, image, position))
-        # A transposed convolution of kernel and stride 2 is a linear layer from a cell to its four quarters. They stay
-        # in the last axis, side by side, until only logits are left to be put in their places.
-        pixels = self.upsample(image).reshape(rows, g * g * 16, self.channels)
-        logits = pixels @ self.filter(queries[:, 0]).to(pixels.dtype)[:, :, None]
-        return logits.view(rows, g, g, 2, 2, 2, 2).permute(0, 1, 3, 5, 2, 4, 6).reshape(rows, 4 * g, 4 * g)
 
 
 @lru_cache(maxsize=50_000)

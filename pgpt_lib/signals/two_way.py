@@ -21,12 +21,32 @@ def position_code(grid: int, size: int) -> Tensor:
     Half of the channels speak of x, half of y. Frequencies run from half a period over the image (so that no two cells
     share a code) to half a period a cell.
     """
-    centres = (torch.arange(grid) + 0.5) / grid
-    frequencies = math.pi * torch.logspace(0.0, math.log2(max(grid, 2)), size // 4, base=2.0)
-    angles = centres[:, None] * frequencies
-    axis = torch.cat([angles.sin(), angles.cos()], dim=1)  # [grid, size / 2]
+    axis = _axis_code(grid, size // 4)  # [grid, size / 2]
     x, y = axis[None, :].expand(grid, grid, -1), axis[:, None].expand(grid, grid, -1)
     return torch.cat([x, y], dim=-1).reshape(grid * grid, size)
+
+
+def scrambled_position_code(grid: int, size: int) -> Tensor:
+    """`position_code` with its axes confused, as in the released code: [grid * grid, size].
+
+    There a tensor of rows, columns and channels is unpacked as channels, rows and columns. The code is made for `grid`
+    channels and an image `size` wide, and its channels then stand for the cell's column. So the left half of the
+    columns knows nothing of the row, and the right half is constant over the channels.
+    """
+    left = grid // 2
+    right = grid - left
+    x = _axis_code(size, math.ceil(left / 2))[:, :left]  # [size, left]
+    y = _axis_code(grid, math.ceil(right / 2))[:, :right]  # [grid, right]
+    rows = [x.T[None].expand(grid, left, size), y[:, :, None].expand(grid, right, size)]
+    return torch.cat(rows, dim=1).reshape(grid * grid, size)
+
+
+def _axis_code(count: int, frequencies: int) -> Tensor:
+    """Sines, then cosines of `count` places along an axis: [count, 2 * frequencies]."""
+    centres = (torch.arange(count) + 0.5) / count
+    turns = math.pi * torch.logspace(0.0, math.log2(max(count, 2)), frequencies, base=2.0)
+    angles = centres[:, None] * turns
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 class _Attention(nn.Module):

@@ -11,7 +11,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +28,11 @@ from ..files import read_json, write_json
 from ..model import build_model
 from ..train_log import TrainLog
 from ..training import batch_maker, fit, starting_point
+from .alignment import aligned_weights
 from .cells import Cell
 from .rates import learning_rate_of
 from .switches import require_all
+from .weights import WeightTrack
 
 if TYPE_CHECKING:
     from ..model import PerceptionGPT
@@ -50,12 +51,14 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         cell: what to train.
         folder: for checkpoint, log and curve of the cell; a killed one goes on from there, a finished one is left to
             the caller to delete.
-        results: the folder of the sweep's finished cells, in which tuned learning rates are looked up.
+        results: the folder of the sweep's finished cells, in which tuned learning rates are looked up, and weights
+            that several cells start from are kept.
         progress: show the training on standard error.
 
     Returns:
         `cell` (factors), `metrics` (as in report.json: data set/split to scores), `before` (questions before tuning),
-        `curve`, `log`, `parameters`, `seconds` (of training alone), `wall_seconds`, and what it all depends on.
+        `curve`, `log`, `weights` (see `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled
+        weights), `seconds` (of training alone), `wall_seconds`, and what it all depends on.
 
     Raises:
         InputError: a switch that this version lacks.
@@ -67,16 +70,22 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
     profile = _scheduled(cell, cell.profile(), rate["lr"], folder)
     checkpoints = folder / "checkpoint"
     start = starting_point(folder, profile, cell.seed, resume=checkpoints.is_dir())
-    model, stream = build_model(profile, cell.seed), build_stream(profile, cell.seed)
+    aligned, alignment = aligned_weights(cell, profile, results) or (None, None)
+    model, stream = build_model(profile, cell.seed, aligned=aligned), build_stream(profile, cell.seed)
     scorer = Scorer(cell, model, profile)
     before = read_json(folder / "before.json")
     if before is None:
         before = scorer.questions()
         write_json(folder / "before.json", before)
     curve = Curve(folder, scorer, cell, profile, start[1].step if start else 0)
-    done = fit(
-        model, stream, batch_maker(model, stream, progress), profile, cell.seed, folder, start, curve.on_log, progress
-    )
+    weights = WeightTrack(folder, model, start[1].step if start else 0)
+
+    def on_log(line: Mapping[str, Any]) -> None:
+        weights.on_log(line)
+        curve.on_log(line)
+
+    maker = batch_maker(model, stream, progress)
+    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress)
     metrics = scorer.all_sets()
     log = [
         {
@@ -102,10 +111,12 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
             "llm_trainable": sum(p.numel() for name, p in trained.items() if name.startswith("llm.")),
             "llm": sum(p.numel() for p in model.llm.parameters()),
         },
+        "aligned": alignment,
         "before": {"questions": before},
         "metrics": metrics,
         "curve": curve.points,
         "log": log,
+        "weights": weights.points,
         "seconds": done.seconds - curve.paused(done.steps),
         "wall_seconds": time.monotonic() - began + _earlier(start),
         "threads": torch.get_num_threads(),
@@ -152,12 +163,9 @@ class Scorer:
     """Scores a cell's model on fixed scenes, whose pictures go through the tower once."""
 
     def __init__(self, cell: Cell, model: PerceptionGPT, profile: Profile) -> None:
-        from ..generation import generate
-
         self.cell, self.model, self.level = cell, model, profile.data.level
         self.images = RefShapesImages()
         self.features = TowerFeatures(model.tower, self.images, FEATURE_BYTES)
-        self.generate = partial(generate, threshold=cell.run.mask_threshold)
 
     def questions(self) -> dict[str, Any]:
         """Accuracy of answers in words, by type."""
@@ -175,6 +183,8 @@ class Scorer:
             for split in splits[1:]:
                 name = f"refshapes-{dataset}/{split}"
                 main = name == MAIN
+                if not main and run.splits == "main":
+                    continue
                 tasks = [t for t in run.tasks if t != "question"] if main else ["rec"]
                 scenes = run.eval_scenes if main else max(1, run.eval_scenes // 2)
                 found[name] = self._score(dataset, split, scenes, tasks, run.teacher_forced and main)
@@ -191,7 +201,7 @@ class Scorer:
                 self.images,
                 self.features,
                 teacher_forced=forced,
-                generate=self.generate,
+                threshold=self.cell.run.mask_threshold,
             )
         return done.metrics
 

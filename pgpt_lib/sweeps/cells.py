@@ -21,6 +21,7 @@ class RunSettings(Section):
 
     expressions: PositiveInt  # that a cell is trained on, `times` 1
     times: float = Field(default=1.0, gt=0)  # multiple of `expressions`
+    micro_batches: PositiveInt | None = None  # in a step, each as large as the profile's; else as many as there
     minutes: float | None = Field(default=None, gt=0)  # train for so long instead; the schedule's length is measured
     scenes: PositiveInt  # of the training set, `fraction` 1
     fraction: float = Field(default=1.0, gt=0, le=1)
@@ -28,8 +29,11 @@ class RunSettings(Section):
     lr: float | Literal["tuned", "profile"] = "profile"  # tuned: the best of this plan's cells that have a number here
     tuned_as: str = ""  # factors, as in `--only`, whose tuning serves for this cell too
     align: Literal["bundled", "words"] = "bundled"  # words: fusion and projector aligned anew from the words-only LLM
+    align_steps: PositiveInt = 1200  # for that
+    align_scenes: PositiveInt = 4000  # pictures for that
     mask_threshold: float = Field(default=0.5, gt=0, lt=1)  # probability from which a pixel belongs to a mask
     tasks: tuple[str, ...] = ("rec", "question")  # scored on the main split; the other splits are `rec` alone
+    splits: Literal["all", "main"] = "all"  # main: the other splits are left out
     teacher_forced: bool = False  # also score with the true answers' words given
     eval_scenes: PositiveInt  # of the main split; the others take half
     question_scenes: PositiveInt  # for questions, before and after
@@ -65,15 +69,23 @@ class Cell:
         Raises:
             InputError: a setting that the library does not know, or out of range.
         """
-        scenes = max(1, round(self.run.fraction * self.run.scenes))
-        first = load_profile(self.profile_name, {"data.train_scenes": scenes, **self.overrides})
-        steps = steps_for(first, self.run.expressions * self.run.times)
-        return load_profile(self.profile_name, {"data.train_scenes": scenes, "training.steps": steps, **self.overrides})
+        settings = {"data.train_scenes": max(1, round(self.run.fraction * self.run.scenes)), **self.overrides}
+        first = load_profile(self.profile_name, settings)
+        if self.run.micro_batches is not None:
+            micro = first.training.batch_size // first.training.accumulation
+            settings["training.accumulation"] = self.run.micro_batches
+            settings["training.batch_size"] = self.run.micro_batches * micro
+            first = load_profile(self.profile_name, settings)
+        settings = {"training.steps": steps_for(first, self.run.expressions * self.run.times), **settings}
+        if self.run.align == "words":
+            settings["llm.name"] = f"{first.llm.name}-words"
+        return load_profile(self.profile_name, settings)
 
     def asked(self) -> dict[str, Any]:
         """Everything that the cell's result depends on, flat: to tell whether a finished one still counts."""
         profile = self.profile().model_dump(mode="json", exclude={"name": True, "budget": True})
-        return {**flatten(profile), **flatten({"cell": self.run.model_dump(mode="json", exclude={"guess"})})}
+        unused = {"guess"} if self.run.align == "words" else {"guess", "align_steps", "align_scenes"}
+        return {**flatten(profile), **flatten({"cell": self.run.model_dump(mode="json", exclude=unused)})}
 
 
 def steps_for(profile: Profile, expressions: float) -> int:

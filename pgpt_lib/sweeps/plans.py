@@ -125,6 +125,11 @@ def plan_file(name: str) -> str:
     return f"pgpt_lib/sweeps/plans/{name}.yaml"
 
 
+def sized(profile: str) -> bool:
+    """Whether sweeps know how large their cells are in a profile."""
+    return profile in _read(SIZES)
+
+
 def _sizes(profile: str, plan: str) -> Settings:
     sizes = _read(SIZES)
     if profile not in sizes:

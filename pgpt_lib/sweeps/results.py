@@ -2,15 +2,15 @@
 
 An interval of a mean over seeds joins two sources of doubt: the seeds (Student's t over their values) and the scenes
 (the bootstrap interval of each value; more seeds do not narrow it, for all are scored on the same scenes). Their half
-widths are added in squares. A difference pairs the seeds that both sides have. With one seed the first part is unknown,
-and the interval covers the scenes alone.
+widths are added in squares. A difference pairs the seeds that both sides have, and treats their scenes as if they were
+drawn apart, which makes it rather too wide. With one seed the first part is unknown: the interval covers scenes alone.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -68,23 +68,41 @@ def value(result: Mapping[str, Any], path: str) -> float | None:
 def mean(results: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
     """The mean of a metric over results that differ by their seed alone, as [value, low, high]; None without any."""
     found = [m for r in results if (m := metric(r, path)) is not None]
-    return _interval([_number(m) for m in found], [_half(m) for m in found]) if found else None
+    return _interval([point_score(m) for m in found], [_half(m) for m in found]) if found else None
 
 
 def difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
     """`a` minus `b` in a metric, over the seeds that both have, as [value, low, high]; None where none is shared."""
-    by_seed = [{r["cell"]["seed"]: m for r in side if (m := metric(r, path)) is not None} for side in (a, b)]
-    seeds = sorted(by_seed[0].keys() & by_seed[1].keys())
-    pairs = [(by_seed[0][seed], by_seed[1][seed]) for seed in seeds]
-    if not pairs:
+    return contrast([(1, a), (-1, b)], path)
+
+
+def contrast(terms: Sequence[tuple[int, Sequence[Mapping[str, Any]]]], path: str) -> list[float] | None:
+    """A signed sum of a metric over groups of results, as [value, low, high], over the seeds that all groups have.
+
+    Args:
+        terms: sign and results of each group; +a -b is a difference, +a -b -c +d a difference of two differences.
+        path: of the metric, see `metric`.
+
+    Returns: None where no seed is shared.
+    """
+    groups = [
+        (sign, {r["cell"]["seed"]: m for r in side if (m := metric(r, path)) is not None}) for sign, side in terms
+    ]
+    seeds = shared_seeds(*(group.keys() for _, group in groups))
+    if not seeds:
         return None
-    values = [_number(x) - _number(y) for x, y in pairs]
-    return _interval(values, [math.hypot(_half(x), _half(y)) for x, y in pairs])
+    values = [sum(sign * point_score(group[seed]) for sign, group in groups) for seed in seeds]
+    return _interval(values, [math.hypot(*(_half(group[seed]) for _, group in groups)) for seed in seeds])
+
+
+def shared_seeds(*sides: Iterable[Any]) -> list[Any]:
+    """The seeds that all sides have, in order."""
+    return sorted(set.intersection(*map(set, sides)), key=str)
 
 
 def reached(result: Mapping[str, Any], level: float, key: str = "acc@0.5") -> Mapping[str, Any] | None:
     """The first point of a learning curve (`step`, `expressions`, `seconds`) at which a score is at least `level`."""
-    return next((p for p in result["curve"] if p.get(key) is not None and _number(p[key]) >= level), None)
+    return next((p for p in result["curve"] if p.get(key) is not None and point_score(p[key]) >= level), None)
 
 
 def _interval(values: Sequence[float], halves: Sequence[float]) -> list[float]:
@@ -94,7 +112,8 @@ def _interval(values: Sequence[float], halves: Sequence[float]) -> list[float]:
     return [middle, middle - half, middle + half]
 
 
-def _number(found: Any) -> float:
+def point_score(found: Any) -> float:
+    """The number at the front of a score, which may have an interval."""
     return float(found[0] if isinstance(found, (list, tuple)) else found)
 
 

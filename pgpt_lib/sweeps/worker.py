@@ -29,8 +29,11 @@ def work_folder(folder: Path, name: str) -> Path:
     return folder / ".work" / name
 
 
-def perform(cell: Cell, folder: Path, progress: bool = True) -> dict[str, Any] | None:
+def perform(cell: Cell, folder: Path, progress: bool = True, tuned_in: Path | None = None) -> dict[str, Any] | None:
     """Run a cell, write its result into the sweep's folder, and delete what the training left.
+
+    Args:
+        tuned_in: a folder of results in which tuned learning rates are looked up, when it is another one.
 
     Returns: the result; None when another process is at work on the same cell.
 
@@ -48,7 +51,7 @@ def perform(cell: Cell, folder: Path, progress: bool = True) -> dict[str, Any] |
         return None
     try:
         _drop_if_other(cell, work)
-        result = run_cell(cell, work, folder, progress)
+        result = run_cell(cell, work, tuned_in or folder, progress)
         write_json(result_file(folder, cell.id), result)
         shutil.rmtree(work, ignore_errors=True)
         return result

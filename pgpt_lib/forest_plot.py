@@ -1,0 +1,46 @@
+"""A forest plot: one row a comparison, its effect and interval, and a line where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from matplotlib.axes import Axes
+
+from .plots import PREDICTION, QUIET, TRUTH
+
+Interval = Sequence[float]  # value, low, high
+
+
+def forest(
+    rows: Mapping[str, Interval | None], ax: Axes, title: str = "", xlabel: str = "", missing: str = "not there yet"
+) -> Axes:
+    """Effects with their intervals, from top to bottom, and the line of no effect.
+
+    An interval wholly above 0 is drawn in the colour of errors, one wholly below in that of truth, others in grey; the
+    marker's form says the same.
+
+    Args:
+        rows: a name to value, low, high (what follows is passed over); None leaves the row empty and says `missing`.
+    """
+    ax.axvline(0, color="black", linewidth=1)
+    for place, found in enumerate(rows.values()):
+        if found is None:
+            ax.annotate(missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=7)
+            continue
+        value, low, high = found[:3]
+        color, marker = (PREDICTION, "s") if low > 0 else (TRUTH, "D") if high < 0 else (QUIET, "o")
+        ax.errorbar(
+            value,
+            place,
+            xerr=[[max(value - low, 0)], [max(high - value, 0)]],
+            fmt=marker,
+            color=color,
+            capsize=3,
+            markersize=6,
+        )
+    known = [v for found in rows.values() if found is not None for v in found[:3]]
+    reach = 1.15 * max([abs(v) for v in known] + [0.01])
+    ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlim=(-reach, reach), title=title, xlabel=xlabel)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    return ax

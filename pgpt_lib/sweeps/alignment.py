@@ -1,0 +1,123 @@
+"""A cell's own fusion and projector, aligned in words before it is tuned.
+
+The bundled backbone met pixels through learned, normalised fusion, so that another fusion swapped in starts behind.
+Here each starts alike: from the language model that has met words alone and stays frozen, with captions and questions
+and never a region, for the same number of steps. Cells that differ in nothing else share what was aligned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors.torch import load_file, save
+
+from ..backbones import BUNDLED, load_vision
+from ..config import Profile
+from ..errors import InputError
+from ..files import digest, read_json, write_bytes, write_json
+from ..fusion import LayerFusion
+from ..pretraining.pixels import Aligned, load_bundled_words, train_pixels
+from .cells import Cell
+
+LEVEL = "cpu"  # of the pictures, as in the bundled pretraining; `smoke` has them too
+SCENE_SEED = 0  # all seeds meet the same pictures, whose features are cached once; dialogues and weights differ
+SAVE_EVERY = 100
+WEIGHTS, RECORD = "aligned.safetensors", "aligned.json"
+
+
+def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The file of a cell's aligned weights, made now where it is missing, and what is known of it.
+
+    Args:
+        cell: whose `run` says whether, how long and on how many pictures to align, and with which seed.
+        profile: the cell's.
+        sweep: the sweep's folder. A killed alignment goes on from its last state; another process waits for it.
+
+    Returns:
+        the file, and `steps`, `scenes`, `seconds`, `loss` and `scored` (the running accuracy of scored questions at
+        the end); None where the cell starts from the bundled weights.
+
+    Raises:
+        InputError: the profile's language model has no words stage, or the tower another number of tokens.
+    """
+    if cell.run.align == "bundled":
+        return None
+    asked = settings(cell, profile)
+    folder = sweep / ".work" / "aligned" / folder_name(asked)
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"{cell.id}: waiting for another process that aligns {folder.name}", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        record = read_json(folder / RECORD)
+        if record is None:
+            record = _align(asked, profile, folder)
+            write_json(folder / RECORD, record)
+        return folder / WEIGHTS, record
+    finally:
+        lock.release()
+
+
+def settings(cell: Cell, profile: Profile) -> dict[str, Any]:
+    """Everything that aligned weights depend on."""
+    words = BUNDLED / profile.llm.name / "position.safetensors"
+    if not words.is_file():
+        raise InputError(f"cell.align=words: {profile.llm.name!r} has met no words alone; nano-words has")
+    return {
+        "llm": profile.llm.name,
+        "weights": digest(BUNDLED / profile.llm.name / "llm" / "model.safetensors"),
+        "tower": profile.vision.model_dump(),
+        "projector": profile.projector,
+        "strategy": profile.fusion.strategy,
+        "normalise": profile.fusion.normalise,
+        "exclude_last": profile.released.last_layer_excluded,
+        "seed": cell.seed,
+        "steps": cell.run.align_steps,
+        "scenes": cell.run.align_scenes,
+    }
+
+
+def folder_name(asked: dict[str, Any]) -> str:
+    """Readable, and another one for other settings."""
+    norm = "" if asked["normalise"] else "-raw"
+    name = f"{asked['strategy']}{norm}-seed{asked['seed']}-{asked['steps']}x{asked['scenes']}"
+    return f"{name}-{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def _align(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, Any]:
+    """Train, keep fusion and projector alone, and say how it went."""
+    tower = load_vision(profile.vision.name, profile.vision.image_size, profile.vision.precision)
+    llm, position = load_bundled_words(asked["llm"])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(asked["seed"])
+        fusion = LayerFusion(tower.num_layers, asked["strategy"], asked["normalise"], asked["exclude_last"])
+        fresh = Aligned(tower, llm.config.hidden_size, fusion, asked["projector"])
+        state = train_pixels(
+            folder,
+            tower,
+            (llm, position),
+            asked["seed"],
+            asked["steps"],
+            scenes=asked["scenes"],
+            frozen=True,
+            level=LEVEL,
+            scene_seed=SCENE_SEED,
+            aligned=fresh,
+            save_every=SAVE_EVERY,
+        )
+    tensors = load_file(state / "modules.safetensors")
+    kept = {k.removeprefix("aligned."): v for k, v in tensors.items() if k.startswith("aligned.")}
+    write_bytes(folder / WEIGHTS, save(kept))
+    last = json.loads((folder / f"{state.name}.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    shutil.rmtree(state)
+    return {**asked, **{key: last[key] for key in ("seconds", "loss", "scored")}}

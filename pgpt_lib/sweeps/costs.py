@@ -1,0 +1,87 @@
+"""What each difference between the paper and its released code costs, read from the sweep `released_code`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..evaluation.series import MAIN
+from .reading import OverSeeds, Sweep
+from .results import difference, metric
+
+DEFAULT = "none"  # the switch of a cell without any
+FORCED = "teacher_forced"
+METRICS = {  # what is lost, by the key in a result
+    "acc@0.5": "Acc@0.5 of boxes",
+    "ciou": "cIoU of masks",
+    "region_caption.mask": "captions of a given mask",
+}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One difference: what the paper says, and what its released code does."""
+
+    title: str
+    paper: str
+    code: str
+
+
+DIFFERENCES = {
+    "giou_misparsed": Difference(
+        "GIoU on mis-parsed boxes", "GIoU of the boxes", "corners are read as centre and size, then GIoU is taken"
+    ),
+    "position_scrambled": Difference(
+        "scrambled position codes", "a two-way decoder that knows positions", "rows, columns and channels exchanged"
+    ),
+    "dice_pooled": Difference("DICE pooled over the batch", "DICE of a mask", "all masks of a batch as one"),
+    "last_layer_excluded": Difference("last layer excluded", "all layers of the tower are fused", "all but the last"),
+    "fusion_raw": Difference("un-normalised fusion", "a weighted sum (says nothing of norms)", "layers as they are"),
+    "projector_frozen": Difference("frozen projector", "a projection layer", "under LoRA it is frozen by mistake"),
+    "threshold_0.35": Difference("mask threshold 0.35", "no threshold named", "0.35 in place of 0.5"),
+    "state_at_vis": Difference(
+        "state at `<vis>`", "the state of `<vis>`", "the state that predicts it, as ours; the switch takes the next"
+    ),
+    "mask_encoder_unused": Difference(
+        "mask encoder unused", "masks are encoded too", "the mask's code is computed and dropped"
+    ),
+    FORCED: Difference(
+        "teacher-forced evaluation", "the model answers", "the true answer is in the prompt; regions are read from it"
+    ),
+}
+"""By the name of the switch in the sweep; teacher forcing stands beside the free-running scores of every cell."""
+
+
+def costs(sweep: Sweep, key: str) -> dict[str, OverSeeds | None]:
+    """Our default minus the released code's choice in a metric, for each of `DIFFERENCES`, paired by seed.
+
+    Positive: the choice costs something. None where a side has no finished cell, or the metric is not measured.
+    Teacher forcing is compared within the default's own cells; there a negative number is what the shortcut adds.
+
+    Args:
+        key: of the main split's metrics, as `acc@0.5` or `region_caption.mask`.
+    """
+    default = {"switch": DEFAULT}
+    found = {name: sweep.gap(key, default, {"switch": name}) for name in DIFFERENCES if name != FORCED}
+    ours = sweep.cells(**default)
+    forced = difference(ours, [_forced(result, key) for result in ours], f"{MAIN}.{key}")
+    return {**found, FORCED: OverSeeds.of(forced, len(ours)) if forced else None}
+
+
+def decided(found: OverSeeds | None) -> str:
+    """`costs` or `gains` where the whole interval of at least two seeds lies on that side, else an empty string."""
+    if found is None or found.seeds < 2 or found.low <= 0 <= found.high:
+        return ""
+    return "costs" if found.low > 0 else "gains"
+
+
+def reading(found: OverSeeds | None) -> str:
+    """A cost in words: what its interval decides."""
+    return f"{decided(found) or 'open:'} {found.signed}" if found else "not there yet"
+
+
+def _forced(result: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """A result whose main metric is the teacher-forced one."""
+    value = metric(result, f"{MAIN}.{FORCED}.{key}")
+    return {**result, "metrics": {MAIN: {key: value} if value is not None else {}}}

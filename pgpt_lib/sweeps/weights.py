@@ -1,0 +1,43 @@
+"""How the weights of equation 1 move while a cell trains, for the paper's Figure 5."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..files import read_json, write_json
+
+if TYPE_CHECKING:
+    from ..model import PerceptionGPT
+
+
+class WeightTrack:
+    """The weights of the language model's fusion and of the mask decoder's, at the start and at each logged step.
+
+    Args:
+        folder: of the cell; `weights.json` in it lets a killed cell go on.
+        model: as it is before the training.
+        first: the step that the training goes on from; later points are forgotten.
+
+    `points` is a list of `step`, `llm` and, where it has weights of its own, `mask`, each a list of L numbers; empty
+    where the strategy has nothing to learn.
+    """
+
+    def __init__(self, folder: Path, model: PerceptionGPT, first: int) -> None:
+        self.path = folder / "weights.json"
+        sets = {"llm": model.fusion, "mask": model.mask_fusion}
+        self.sets = {name: fusion for name, fusion in sets.items() if fusion is not None}
+        self.learned = model.fusion.strategy == "learned"
+        self.points: list[dict[str, Any]] = [p for p in read_json(self.path) or [] if p["step"] <= first]
+        if not self.points:
+            self._note(0)
+
+    def on_log(self, line: Mapping[str, Any]) -> None:
+        """Take a point at a line of the training's log."""
+        self._note(line["step"])
+
+    def _note(self, step: int) -> None:
+        if self.learned:
+            self.points.append({"step": step, **{name: f.weights().tolist() for name, f in self.sets.items()}})
+            write_json(self.path, self.points)

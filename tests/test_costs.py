@@ -1,0 +1,112 @@
+"""What the released code's differences cost, read from no cell, some cells and all cells of the sweep."""
+
+from __future__ import annotations
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pytest
+
+from pgpt_lib.evaluation.series import MAIN
+from pgpt_lib.files import write_json
+from pgpt_lib.forest_plot import forest
+from pgpt_lib.sweeps.costs import DIFFERENCES, FORCED, METRICS, costs, decided, reading
+from pgpt_lib.sweeps.plans import load_plan
+from pgpt_lib.sweeps.reading import Sweep, open_sweep
+from pgpt_lib.sweeps.results import result_file
+
+PLAN = "released_code"
+BASE = {"acc@0.5": 0.70, "ciou": 0.60, "region_caption": 0.80}
+LOSES = {"giou_misparsed": 0.10, "dice_pooled": -0.08}  # the others nothing
+
+
+def scored(seed: int, loss: float, half: float = 0.01) -> dict:
+    """Metrics as a cell has them, each with the interval of its scenes."""
+
+    def interval(value: float) -> list[float]:
+        return [value, value - half, value + half]
+
+    shift = 0.03 * seed - loss  # seeds differ more than the intervals are wide, but both sides share them
+    acc, ciou, caption = (BASE[k] + shift for k in BASE)
+    return {
+        "acc@0.5": interval(acc),
+        "ciou": interval(ciou),
+        "region_caption": {"mask": interval(caption), "n_mask": 100},
+        FORCED: {"acc@0.5": interval(acc + 0.05), "ciou": interval(ciou + 0.05)},
+    }
+
+
+def written(home, chosen) -> Sweep:
+    """A sweep's folder with some of the plan's cells, in the format that a finished cell is written in."""
+    folder = home / "sweeps" / PLAN
+    for cell in load_plan(PLAN).cells("smoke"):
+        if not chosen(cell):
+            continue
+        metrics = scored(cell.seed, LOSES.get(cell.factors["switch"], 0.0))
+        result = {
+            "version": 1, "plan": PLAN, "id": cell.id, "cell": dict(cell.factors), "status": "done",
+            "profile": "smoke", "asked": cell.asked(), "metrics": {MAIN: metrics}, "curve": [], "seconds": 1.0,
+        }  # fmt: skip
+        write_json(result_file(folder, cell.id), result)
+    return open_sweep(PLAN, home, "smoke")
+
+
+def test_without_any_cell_nothing_is_claimed(tmp_path) -> None:
+    sweep = written(tmp_path, lambda cell: False)
+    assert "0 of" in sweep.summary() and sweep.missing
+    for key in METRICS:
+        found = costs(sweep, key)
+        assert set(found) == set(DIFFERENCES) and set(found.values()) == {None}
+    assert reading(None) == "not there yet"
+
+
+def test_some_cells_give_some_rows(tmp_path) -> None:
+    sweep = written(tmp_path, lambda c: c.factors["switch"] in ("none", "giou_misparsed") and c.seed < 2)
+    found = costs(sweep, "acc@0.5")
+    assert {name for name, interval in found.items() if interval} == {"giou_misparsed", FORCED}
+    single = written(tmp_path / "single", lambda c: c.factors["switch"] in ("none", "giou_misparsed") and c.seed == 0)
+    assert decided(costs(single, "ciou")["giou_misparsed"]) == ""  # one seed decides nothing
+    alone = written(tmp_path / "other", lambda c: c.factors["switch"] == "giou_misparsed")
+    assert set(costs(alone, "ciou").values()) == {None}  # nothing to compare with
+
+
+def test_all_cells_give_all_rows_and_seeds_are_paired(tmp_path) -> None:
+    sweep = written(tmp_path, lambda cell: True)
+    assert not sweep.missing and not sweep.stale
+    for key in ("acc@0.5", "ciou"):
+        found = costs(sweep, key)
+        for name, (value, low, high, seeds) in found.items():
+            wanted = -0.05 if name == FORCED else LOSES.get(name, 0.0)
+            assert value == pytest.approx(wanted, abs=1e-9) and seeds == 3
+            assert high - low == pytest.approx(2 * 0.01 * 2**0.5, rel=1e-6)  # the scenes' alone: seeds cancel
+    boxes = costs(sweep, "acc@0.5")
+    assert reading(boxes["giou_misparsed"]).startswith("costs +0.100") and decided(boxes["giou_misparsed"]) == "costs"
+    assert reading(boxes["dice_pooled"]).startswith("gains -0.080") and decided(boxes["dice_pooled"]) == "gains"
+    assert reading(boxes["fusion_raw"]).startswith("open: ") and decided(boxes["fusion_raw"]) == ""
+    captions = costs(sweep, "region_caption.mask")
+    assert captions["giou_misparsed"] is not None and captions[FORCED] is None  # never asked with the answer given
+
+
+def test_short_cells_do_not_mix_with_the_others(tmp_path) -> None:
+    sweep = written(tmp_path, lambda cell: cell.factors["budget"] == "short")
+    assert sweep.cells(switch="none") == [] and len(sweep.cells(switch="none", budget="short")) == 3
+
+
+def test_every_switch_of_the_plan_has_a_row_and_words() -> None:
+    switches = {cell.factors["switch"] for cell in load_plan(PLAN).cells()} - {"none"}
+    assert set(DIFFERENCES) == switches | {FORCED}
+    assert all(d.title and d.paper and d.code for d in DIFFERENCES.values())
+
+
+def test_the_forest_shows_what_is_decided_and_what_is_missing() -> None:
+    rows = {"costs": [0.1, 0.05, 0.15], "gains": [-0.1, -0.2, -0.05], "open": [0.01, -0.02, 0.04], "missing": None}
+    fig, ax = plt.subplots()
+    forest(rows, ax)
+    colors = [container.lines[0].get_color() for container in ax.containers]
+    assert len(set(colors)) == 3 and [text.get_text() for text in ax.texts] == ["not there yet"]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(rows)
+    low, high = ax.get_xlim()
+    assert low == -high and high > 0.2
+    forest(dict.fromkeys(rows), plt.subplots()[1])  # nothing at all is no error
+    plt.close("all")

@@ -1,0 +1,194 @@
+"""What notebooks 07 and 08 show of a sweep that is missing, half done or whole, from a toy sweep in the true format."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+
+import matplotlib.pyplot as plt
+import pytest
+import toy_sweep
+
+from pgpt_lib import plots, reuse, sweep_plots
+from pgpt_lib.files import write_json
+from pgpt_lib.sweeps import frames, reading
+from pgpt_lib.sweeps.engine import sweep_folder
+
+NAMES = list(frames.LABELS)
+
+
+def half(cell) -> bool:
+    """Two seeds of the embedding and of digits under LoRA."""
+    f = cell.factors
+    return f.get("rank") != "full" and f.get("representation") != "vocabulary" and cell.seed in (0, 1, 100)
+
+
+KEEP = {"missing": lambda cell: False, "half done": half, "whole": lambda cell: True}
+
+
+@pytest.fixture(scope="module", params=KEEP)
+def home(request, tmp_path_factory) -> tuple[str, Path]:
+    out = tmp_path_factory.mktemp("toy")
+    for plan in ("table6", "losses", "fusion"):
+        toy_sweep.write(out, plan, keep=KEEP[request.param])
+    return request.param, out
+
+
+@pytest.fixture
+def state(home) -> str:
+    return home[0]
+
+
+@pytest.fixture(scope="module")
+def table6(home) -> reading.Sweep:
+    return reading.open_sweep("table6", home[1], "smoke")
+
+
+@pytest.fixture(autouse=True)
+def style():
+    plots.use_style()
+    yield
+    plt.close("all")
+
+
+def texts(fig) -> str:
+    """Everything that is written in a figure."""
+    fig.canvas.draw()
+    return "\n".join(text.get_text() for text in fig.findobj(plt.matplotlib.text.Text))
+
+
+def of_rank(sweep, rank, **factors):
+    return {name: sweep.cells(representation=name, rank=rank, **factors) for name in NAMES}
+
+
+def means(sweep, **factors):
+    return {name: sweep.mean("acc@0.5", representation=name, **factors) for name in NAMES}
+
+
+def test_means_and_gaps_say_how_many_seeds(state, table6):
+    embedding, other = ({"representation": n, "rank": 8} for n in ("embedding", "vocabulary"))
+    seeds = {"missing": None, "half done": 2, "whole": 3}[state]
+    found = table6.mean("acc@0.5", **embedding)
+    assert (found and found.seeds) == seeds and (found is None) == ("made by" in table6.told(found))
+    assert str(table6.mean("acc@0.5", **embedding)).endswith(f", {seeds} seeds" if seeds else "None")
+    gap = table6.gap("acc@0.5", embedding, other)
+    assert (gap is not None) == (state == "whole")  # half done, no seed of it is there
+    if gap:
+        assert gap.value == pytest.approx(0.28, abs=0.04) and gap.low > 0 and gap.signed.startswith("+0.")
+        growth = table6.growth("acc@0.5", embedding, other, {"rank": "full"})
+        assert growth.value == pytest.approx(-0.12, abs=0.04) and growth.seeds == 3
+    assert ("made by python -m pgpt_lib sweep table6 --profile smoke" in table6.note) == (state != "whole")
+
+
+def test_tables_hold_what_is_there_and_dashes(state, table6):
+    shown = frames.table6(table6)
+    ours = shown.xs("ours", level=1)
+    assert ours.shape == (9, 10) and set(ours["seeds"]) == {
+        "missing": {"0"}, "half done": {"0", "2"}, "whole": {"3"}}[state]  # fmt: skip
+    dashes = (ours["refcoco/val"] == frames.DASH).sum()
+    assert dashes == {"missing": 9, "half done": 5, "whole": 0}[state]
+    assert shown.xs("paper", level=1).loc["Embed, rank 8", "refcoco/val"] == "69.7"
+    assert set(frames.table6_result(table6)) == set(ours.index[ours["refcoco/val"] != frames.DASH])
+    if state == "whole":
+        number, half, parse = ours.loc["Numerical, rank 8", "refcoco/val"].replace("±", "").replace("(", "").split()
+        assert 20 < float(number) < 30 and float(half) > 0 and 25 < float(parse.rstrip(")")) < 35
+
+
+def test_tuned_rates_name_the_best_and_the_edge(state, table6):
+    shown = frames.tuned_rates(table6)
+    assert shown.shape == (6, 6)
+    best = shown.loc[("numerical", "rank 8"), "best"]
+    assert best == (frames.DASH if state == "missing" else "0.001")
+    assert shown.loc[("numerical", "rank 8"), "at the edge"] == ("no" if state != "missing" else frames.DASH)
+    tried = ("0.0003", "0.001", "0.003", "0.01")
+    assert shown.loc[("vocabulary", "full"), "best"] in (tried if state == "whole" else "–")
+
+
+def test_effort_failures_and_forgetting(state, table6):
+    curves = of_rank(table6, 8)
+    effort = frames.effort(curves, {"0.25": 0.25, "0.9": 0.9})
+    seconds, seeds = effort.loc[("embedding", "0.9"), "seconds"], effort.loc[("embedding", "0.25"), "seeds"]
+    assert (seconds, seeds) == {"missing": ("–", "–"), "half done": ("never", "2 of 2"), "whole": ("never", "3 of 3")}[
+        state
+    ]
+    failed = frames.failures(curves)
+    assert failed.loc["vocabulary", "answers"] == ("2,700" if state == "whole" else frames.DASH)
+    if curves["numerical"]:
+        row, cells = failed.loc["numerical"], len(curves["numerical"])
+        missed = sum(int(row[k].replace(",", "")) for k in ("format", "wrong object", "imprecise"))
+        assert row["mostly"] == "format" and missed / (900 * cells) == pytest.approx(
+            1 - float(row["Acc@0.5"][:5]), abs=0.01
+        )
+        assert sum(frames.failure_shares(curves["numerical"]).values()) == pytest.approx(missed / (900 * cells))
+    kept = frames.words_kept(of_rank(table6, "full"))
+    assert kept.loc["embedding", "change"].startswith("-0.120" if state == "whole" else frames.DASH)
+
+
+@pytest.mark.parametrize("what", ["scores", "forest", "curves", "failures"])
+def test_every_figure_is_drawn_in_every_state(state, table6, what):
+    fig, ax = plt.subplots()
+    if what == "scores":
+        groups = {how: means(table6, rank=rank) for rank, how in frames.RANKS.items()}
+        sweep_plots.scores(groups, ax, table6.note)
+        assert sum(text.get_text() == "–" for text in ax.texts) == {"missing": 9, "half done": 5, "whole": 0}[state]
+        assert {t.get_text() for t in ax.texts} >= {"half done": {"2"}, "whole": {"3"}, "missing": set()}[state]
+    elif what == "forest":
+        sweep_plots.forest(means(table6, rank=8), ax, table6.note, plots.REPRESENTATIONS)
+    elif what == "curves":
+        sweep_plots.score_curves(of_rank(table6, 8), ax, note=table6.note)
+        lines = [line for line in ax.lines if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
+        assert len(lines) == {"missing": 0, "half done": 4, "whole": 9}[state]
+    else:
+        shares = {n: frames.failure_shares(cells) if cells else {} for n, cells in of_rank(table6, 8).items()}
+        sweep_plots.failure_bars(shares, ax, table6.note)
+        assert len(ax.patches) == {"missing": 0, "half done": 6, "whole": 9}[state]
+    assert ("not run yet; made by python -m pgpt_lib sweep table6" in texts(fig).replace(";\n", "; ")) == (
+        state != "whole"
+    )
+    assert what == "forest" or ax.get_ylim()[0] >= 0 or ax.yaxis_inverted()
+
+
+def test_representations_keep_their_colours(table6):
+    fig, ax = plt.subplots()
+    sweep_plots.scores({"rank 8": means(table6, rank=8)}, ax, table6.note)
+    bars = [plt.matplotlib.colors.to_hex(bar.get_facecolor()).upper() for bar in ax.patches]
+    assert bars == [c for n, c in plots.REPRESENTATIONS.items() if table6.cells(representation=n, rank=8)]
+    assert not set(plots.REPRESENTATIONS.values()) & {*sweep_plots.STRATEGIES.values(), *sweep_plots.FAILURES.values()}
+
+
+def test_weights_as_heat_map_and_bars(home):
+    fusion = reading.open_sweep("fusion", home[1], "smoke")
+    cells = fusion.cells(strategy="learned")
+    assert len(cells) == {"missing": 0, "half done": 2, "whole": 3}[home[0]]
+    for cell in cells:
+        ax = sweep_plots.weight_map(cell["weights"], plt.subplots()[1], "mask", top=0.5)
+        assert ax.images[0].get_array().shape == (4, 11) and ax.images[0].get_clim() == (0, 0.5)
+    if cells:
+        final = [cell["weights"][-1]["llm"] for cell in cells]
+        fig = sweep_plots.weights_beside_probe({"language model": final}, {"colour": [0.9, 0.8, 0.7, 0.6]})
+        assert len(fig.axes[0].patches) == 4 and fig.axes[1].lines[0].get_ydata().tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_tokens_of_an_answer_are_coloured_by_their_representation():
+    fig = sweep_plots.token_streams({"embedding": (["<vis>", "<end>"], [True, False])})
+    assert "1 token for the region, 2 in all" in texts(fig)
+
+
+def test_a_live_cell_takes_the_rate_that_the_sweep_took(table6, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(reading, "perform", lambda cell, *_, **more: asked.append((cell, more["tuned_in"])) or {})
+    reading.live_cell(table6, tmp_path, representation="embedding", rank=8, budget="short", seed=11)
+    [(cell, folder)] = asked
+    assert cell.seed == 11 and folder == sweep_folder(table6.home, "table6")
+
+
+def test_cells_that_come_later_make_a_notebook_new(tmp_path):
+    reads, other = tmp_path / "07_x.ipynb", tmp_path / "01_x.ipynb"
+    reads.write_text('sweep = open_sweep("table6", run.out, profile)')
+    other.write_text("nothing")
+    before = reuse.sweep_inputs(reads, tmp_path)
+    write_json(tmp_path / "sweeps" / "table6" / "a.json", {"status": "done"})
+    assert reuse.sweep_inputs(reads, tmp_path) != before and reuse.sweep_inputs(other, tmp_path) == {}
