@@ -92,6 +92,11 @@ def test_no_link_between_pages_is_broken(source):
     assert sum("glossary.md#" in link for page in NOTEBOOKS for link in LINK.findall(markdown(page))) >= 25
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_leads_to_the_glossary(path):
+    assert [link for link in LINK.findall(markdown(path)) if "glossary.md#" in link]
+
+
 def test_each_term_is_explained_once():
     terms = re.findall(r"^### (.+)\n(.+)$", (ROOT / "docs/glossary.md").read_text(), re.M)
     assert len(terms) == len({name.lower() for name, _ in terms}) >= 30
