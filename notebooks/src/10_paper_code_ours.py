@@ -27,8 +27,8 @@ live_seed: int = 11  # seed of the short training that is repeated here; the swe
 pairs: int = 2000  # random pairs of boxes in section 1
 
 # %% [markdown]
-# The trainings are a *sweep*, run beforehand and cell by cell. Cells that are missing are named here and stay empty in
-# the figures.
+# The trainings are a [*sweep*](../docs/glossary.md#sweep), run beforehand and cell by cell. Cells that are missing
+# are named here and stay empty in the figures.
 
 # %%
 import matplotlib.pyplot as plt
