@@ -87,6 +87,19 @@ def test_box_iou_equals_torchmetrics(a: torch.Tensor, b: torch.Tensor) -> None:
 
 @quick
 @given(boxes(), boxes())
+def test_box_iou_equals_transformers(a: torch.Tensor, b: torch.Tensor) -> None:
+    """A second opinion that needs no torchvision: the losses of transformers' detectors."""
+    from transformers.loss import loss_for_object_detection as detection
+
+    solid = (box_area(a) > 0) & (box_area(b) > 0)  # it divides by 0 where neither has an area
+    if solid.any():
+        a, b = a[solid], b[solid]
+        torch.testing.assert_close(box_iou(a, b), detection.box_iou(a, b)[0])
+        torch.testing.assert_close(generalized_iou(a, b), detection.generalized_box_iou(a, b).diagonal())
+
+
+@quick
+@given(boxes(), boxes())
 def test_generalized_iou_by_its_definition(a: torch.Tensor, b: torch.Tensor) -> None:
     giou = generalized_iou(a, b)
     assert ((-1 <= giou) & (giou <= pairwise_iou(a, b) + 1e-12)).all()
