@@ -42,7 +42,7 @@ def evaluate_checkpoint(
         dataset: refcoco, refcoco+ or refcocog: on RefShapes the style of the expressions; or a benchmark's.
         split: one of the data set's.
         scenes: how many images; by default the profile's `eval_scenes`, and all images of a folder.
-        seed: of the scenes. No seed meets a training scene.
+        seed: of the scenes. Only those of split `train` with the training's seed were trained on.
         tasks: some of `TASKS`; by default all that the data has truths for.
         root: the folder of "refer" and "benchmark".
         out: where to save the predictions, as JSON.
