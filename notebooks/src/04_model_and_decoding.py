@@ -56,8 +56,8 @@ run.figure(fig, "figure2", alt="The parts of the model from picture to regions w
 # Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the
 # [projector](../docs/glossary.md#projector) turns each place of the map into a token of the language model. On the
 # right the signals: each has an encoder, which turns a region into the embedding of a `<vis>` in the input, and a
-# decoder, which turns the state behind a `<vis>` of the output into a region. The dashed arrow is for decoders that
-# look at the picture again, as the mask's does.
+# decoder, which turns the state that predicts a `<vis>` of the output into a region. The dashed arrow is for decoders
+# that look at the picture again, as the mask's does.
 #
 # ## 2 · How little is trained
 #

@@ -15,7 +15,7 @@
 # ```
 #
 # The model of notebook 04 has a frozen vision tower and a frozen language model with small trainable matrices in it
-# (LoRA). What it must still learn is little: *when* to say `<vis>`, and what the state behind `<vis>` has to carry.
+# (LoRA). What it must still learn is little: *when* to say `<vis>`, and what the state that predicts it has to carry.
 # This notebook builds the training loop in pieces, then lets the library's loop, made of the same pieces, train the
 # profile's model.
 
