@@ -290,7 +290,8 @@ assert equal
 
 # %% [markdown]
 # A checkpoint is written under another name and renamed when it is whole, so a kill in the middle of saving leaves the
-# one before it. The test suite kills real processes at random moments, inside a save too, and compares the bytes.
+# one before it. The test suite kills real processes at chosen points (as a step begins, in the middle of writing a
+# file of a checkpoint, before old ones are removed), and compares the bytes.
 #
 # ## 6 · The training
 #
