@@ -33,7 +33,6 @@ from .region_flow import readout, region_input
 from .regions import Placement
 from .representations import get_representation
 from .signals import Signal, build_signals, signal_options
-from .signals.first_codes import start_encoders
 from .state_norm import StateNorm, header_states
 from .vision import VisionTower
 
@@ -244,8 +243,7 @@ def build_model(
     """A model ready to tune, the same for the same arguments whatever the global random state is, and leaving it alone.
 
     Fusion and projector start from the weights that were aligned with this language model and tower, where such are
-    bundled (`data/backbones/<llm>/<tower>.safetensors`), else from seeded random ones. With an aligned projector the
-    region encoders start from its position embeddings (`signals/first_codes.py`).
+    bundled (`data/backbones/<llm>/<tower>.safetensors`), else from seeded random ones.
 
     Args:
         profile: names the backbones.
@@ -273,7 +271,6 @@ def build_model(
     if not load_aligned(built, aligned) and profile.released.projector_frozen:
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
-    start_encoders(dict(built.signals.items()), built.projector.position.detach(), generator)
     if isinstance(built.state_norm, StateNorm):
         built.to(best_device())
         built.state_norm.calibrate(header_states(built))

@@ -146,13 +146,17 @@ def run_series(
         log: takes one line of progress.
 
     Raises:
-        InputError: bad input, or another run at work in the same folder.
+        InputError: bad input, a root for a profile that reads none, or another run at work in the same folder.
         RunError: a notebook failed; what it printed until then is in its executed copy.
     """
     root = str(Path(root).expanduser().absolute()) if root else ""
-    settings = load_profile(profile, {"data.root": root} if root else None)
-    if root and not Path(root).is_dir():
-        raise InputError(f"root {root!r} is no folder")
+    settings = load_profile(profile)
+    if root:
+        if not Path(root).is_dir():
+            raise InputError(f"root {root!r} is no folder")
+        if settings.data.name not in ("refer", "mixture"):
+            raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
+        settings = load_profile(profile, {"data.root": root})
     out = project.report_folder(profile, out_dir)
     if out.exists() and not out.is_dir():
         raise InputError(f"out {str(out)!r} is a file, not a folder")

@@ -22,7 +22,9 @@ REALDATA = os.environ.get("PGPT_REALDATA")
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return layouts.everything(tmp_path_factory.mktemp("data"))
+    folder = layouts.everything(tmp_path_factory.mktemp("data"))
+    layouts.karpathy(folder)
+    return folder
 
 
 def texts(sample) -> tuple[str, ...]:

@@ -89,6 +89,13 @@ def test_a_documented_command_is_one(line: str) -> None:
         parse(arguments)
 
 
+def test_the_courses_commands_run_without_an_activated_environment() -> None:
+    """`make setup` installs into .venv and activates nothing."""
+    lines = in_blocks(ROOT / "docs" / "course.md")
+    assert len(lines) >= 10
+    assert [line for line in lines if not line.startswith(".venv/bin/python ")] == []
+
+
 @pytest.mark.parametrize("line", TEXTS)
 def test_a_command_named_in_the_text_exists(line: str) -> None:
     command, rest = named(line.split())

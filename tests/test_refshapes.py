@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from pgpt_lib.cli import main
 from pgpt_lib.data.phrasings import PHRASINGS
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.data.refshapes import (
@@ -258,11 +259,31 @@ def test_written_layout_is_read_by_the_one_reader(tmp_path):
     assert (key.load_image(key.refs[0].image_id) == RefShapesImages().load_image(name)).all()
 
 
-@pytest.mark.parametrize(("scenes", "level", "named"), [(0, "cpu", "0"), (-3, "cpu", "-3"), (5, "cpuu", "cpuu")])
-def test_bad_settings_write_nothing(tmp_path, scenes, level, named):
+@pytest.mark.parametrize(
+    ("scenes", "seed", "level", "named"),
+    [(0, 0, "cpu", "0"), (-3, 0, "cpu", "-3"), (5, 0, "cpuu", "cpuu"), (5, -1, "cpu", "seed is -1")],
+)
+def test_bad_settings_write_nothing(tmp_path, scenes, seed, level, named):
     with pytest.raises(InputError, match=named):
-        write_refshapes(tmp_path / "w", scenes, 0, level)
+        write_refshapes(tmp_path / "w", scenes, seed, level)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_seed_below_0_names_no_other_scene():
+    with pytest.raises(InputError, match="seed is -1"):
+        rec_samples("refcoco", "val", 1, seed=-1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["data", "refshapes", "--root", "there"], ["evaluate", "--checkpoint", "there"], ["pretrain", "--evaluate"]],
+)
+def test_commands_refuse_a_seed_below_0(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as status:
+        main([*arguments, "--seed", "-1"])
+    said = capsys.readouterr().err
+    assert status.value.code == 2 and "--seed" in said and "-1" in said and not (tmp_path / "there").exists()
 
 
 @pytest.mark.parametrize("image_id", ["", "cpu-val-0", "tpu-val-0-1", "cpu-val-x-1"])

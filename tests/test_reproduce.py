@@ -161,6 +161,8 @@ def test_parameters_are_validated_before_anything_is_written(series):
         series(only=["09_none"])
     with pytest.raises(InputError, match="nowhere"):
         series(root=str(series.out / "nowhere"))
+    with pytest.raises(InputError, match="profile smoke trains on refshapes, which reads no folder"):
+        series(root=str(series.notebooks))
     assert not series.out.exists()
 
 

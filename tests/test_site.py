@@ -92,6 +92,11 @@ def test_no_link_between_pages_is_broken(source):
     assert sum("glossary.md#" in link for page in NOTEBOOKS for link in LINK.findall(markdown(page))) >= 25
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_leads_to_the_glossary(path):
+    assert [link for link in LINK.findall(markdown(path)) if "glossary.md#" in link]
+
+
 def test_each_term_is_explained_once():
     terms = re.findall(r"^### (.+)\n(.+)$", (ROOT / "docs/glossary.md").read_text(), re.M)
     assert len(terms) == len({name.lower() for name, _ in terms}) >= 30
@@ -99,8 +104,8 @@ def test_each_term_is_explained_once():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_a_notebook_can_be_found_and_ends_with_questions_and_reading(path, source):
-    assert f"../notebooks/{path.name}" in (source / "docs/which_notebook.md").read_text()
+def test_a_notebook_can_be_found_and_ends_with_questions_and_reading(path):
+    assert f"../notebooks/{path.name}" in (ROOT / "docs/which_notebook.md").read_text(), "no reader's question names it"
     text = "\n\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown")
     questions, _, rest = text.partition("\n## Questions to think about\n")[2].partition("\n**Read next:**")
     reading = rest.partition("\n\n")[0]

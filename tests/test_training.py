@@ -263,6 +263,20 @@ def test_the_command_names_bad_input_and_exits_with_2(
 # -------------------------------------------------------------------------------------------------------- log
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["train", "--profile", "smoke"], ["finetune", "--checkpoint", "nowhere", "--on", "rec", "--steps", "2"]],
+)
+def test_a_file_as_the_folder_is_bad_input(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(SystemExit) as status:
+        main([*arguments, "--out", str(tmp_path / "taken")])
+    assert status.value.code == 2
+    assert f"--out {tmp_path / 'taken'} is a file" in capsys.readouterr().err
+
+
 def test_the_log_survives_a_torn_line_and_refuses_a_spoilt_one(tmp_path: Path) -> None:
     log = TrainLog(tmp_path / "train.jsonl")
     for step in (3, 6, 9):

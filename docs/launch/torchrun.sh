@@ -3,4 +3,5 @@
 # docs/launch/torchrun.sh paper-7b runs/7b DIR (the folder of the data)
 set -euo pipefail
 profile=${1:-paper-7b} out=${2:-runs/$profile} root=${3:-}
+if [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
 exec torchrun --standalone --nproc_per_node=8 -m pgpt_lib train --profile "$profile" --out "$out" --resume ${root:+--root "$root"}

@@ -27,9 +27,10 @@ seed: int = 0  # seed of the scenes that are shown
 live_seed: int = 11  # seed of the short training that is repeated here; the sweep's own are 0, 1 and 2
 
 # %% [markdown]
-# The trainings take hours, so they are a *sweep*, run beforehand and cell by cell: a cell is one training with one
-# representation, one way of tuning, one seed. This notebook reads the cells that are finished. What is missing is named
-# below; in tables and figures it is a dash, and the command that fills it stands beside it.
+# The trainings take hours, so they are a [*sweep*](../docs/glossary.md#sweep), run beforehand and cell by cell: a
+# cell is one training with one representation, one way of tuning, one seed. This notebook reads the cells that are
+# finished. What is missing is named below; in tables and figures it is a dash, and the command that fills it stands
+# beside it.
 
 # %%
 import matplotlib.pyplot as plt

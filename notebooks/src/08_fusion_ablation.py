@@ -26,8 +26,8 @@ live_seed: int = 11  # seed of the short training that is repeated here; the swe
 scenes: int = 96  # RefShapes scenes that the probes are fitted to and scored on
 
 # %% [markdown]
-# Its trainings are a *sweep*, run beforehand, a cell for each training. Cells that are missing are named here; in
-# tables and figures they are dashes, and the command that fills them stands beside.
+# Its trainings are a [*sweep*](../docs/glossary.md#sweep), run beforehand, a cell for each training. Cells that are
+# missing are named here; in tables and figures they are dashes, and the command that fills them stands beside.
 
 # %%
 import matplotlib.pyplot as plt

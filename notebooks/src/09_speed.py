@@ -70,8 +70,9 @@ print(f"{len(regions)} regions in {scenes} scenes, {len(tested)} of them held ou
 #
 # ### Exercise 1: counting (★☆☆, 10 minutes)
 #
-# Write `my_count(text)`: the tokens of a written region by that rule. A word in angle brackets, as `<loc_17>`, was
-# added to the vocabulary and is one token. Of the rest every sign is one; blanks are none.
+# Write `my_count(text)`: the [tokens](../docs/glossary.md#token) of a written region by that rule. A word in angle
+# brackets, as `<loc_17>`, was added to the vocabulary and is one token. Of the rest every sign is one; blanks are
+# none.
 
 # %% tags=["attempt"]
 from pgpt_lib import checks

@@ -27,8 +27,8 @@ live_seed: int = 11  # seed of the short training that is repeated here; the swe
 pairs: int = 2000  # random pairs of boxes in section 1
 
 # %% [markdown]
-# The trainings are a *sweep*, run beforehand and cell by cell. Cells that are missing are named here and stay empty in
-# the figures.
+# The trainings are a [*sweep*](../docs/glossary.md#sweep), run beforehand and cell by cell. Cells that are missing
+# are named here and stay empty in the figures.
 
 # %%
 import matplotlib.pyplot as plt
@@ -281,7 +281,7 @@ assert list(verdicts.values()) == [True, False]
 # *all masks of the batch* first: then a large object that is right hides a small one that is missed altogether.
 
 # %%
-from pgpt_lib.losses import dice_loss
+from pgpt_lib.losses import dice_loss, pooled_dice_loss
 
 
 def pair(share):
@@ -293,7 +293,7 @@ def pair(share):
 
 
 for share in (0.25, 0.05, 0.01):
-    each, pooled = dice_loss(*pair(share)).item(), dice_loss(*pair(share), pooled=True).item()
+    each, pooled = dice_loss(*pair(share)).item(), pooled_dice_loss(*pair(share)).item()
     print(f"a small object of {share:4.0%} is missed: loss {each:.2f} mask by mask, {pooled:.2f} pooled")
 
 # %% [markdown]
@@ -305,7 +305,7 @@ def pull(share, pooled):
     """Mean gradient on a missed small object's own pixels, beside a large one that is found."""
     logits, masks = pair(share)
     logits = (logits / 2).requires_grad_()
-    (slope,) = torch.autograd.grad(dice_loss(logits, masks, pooled=pooled), logits)
+    (slope,) = torch.autograd.grad((pooled_dice_loss if pooled else dice_loss)(logits, masks), logits)
     return slope[1][masks[1] > 0].abs().mean().item()
 
 

@@ -45,8 +45,8 @@ print("the model:", speaker.name)
 # ## 1 · What lies on the desk
 #
 # Six scenes of RefShapes (the drawn world of notebook 00), of a split that no training sees, and the photographs that
-# come with scikit-image. Each brings the regions of its objects along, so that a click can mean one of them. A *region*
-# is a box, a mask (the set of pixels that belong to the object), or both.
+# come with scikit-image. Each brings the regions of its objects along, so that a click can mean one of them. A
+# [*region*](../docs/glossary.md#region) is a box, a mask (the set of pixels that belong to the object), or both.
 
 # %%
 desk = Desk(speaker)

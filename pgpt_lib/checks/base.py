@@ -117,25 +117,44 @@ def guarded(run: Callable[[], Any], what: str, forbidden: Sequence[str] = ()) ->
 def calls_to(names: Sequence[str]) -> Iterator[list[str]]:
     """Notes which of some functions are called inside, by whatever name and from however deep.
 
-    Functions are told by their code, so that an alias is no way round. Only functions written in Python are seen.
+    Functions are told by their code, so that an alias is no way round. A compiled one has no code: it is replaced in
+    its module meanwhile, and seen when it is called from there, not by an alias that was made before.
     """
-    codes: dict[CodeType, str] = {}
-    for name in names:
-        codes[inspect.unwrap(pkgutil.resolve_name(name)).__code__] = name.rpartition(".")[2]
     called: list[str] = []
+    codes: dict[CodeType, str] = {}
+    with contextlib.ExitStack() as replaced:
+        for name in names:
+            module, _, short = name.rpartition(".")
+            function = inspect.unwrap(pkgutil.resolve_name(name))
+            if inspect.isfunction(function):
+                codes[function.__code__] = short
+            else:
+                owner = pkgutil.resolve_name(module)
+                replaced.callback(setattr, owner, short, function)
+                setattr(owner, short, _noted(function, short, called))
 
-    def note(frame: FrameType, event: str, argument: Any) -> None:
-        if event == "call" and frame.f_code in codes:
-            called.append(codes[frame.f_code])
+        def note(frame: FrameType, event: str, argument: Any) -> None:
+            if event == "call" and frame.f_code in codes:
+                called.append(codes[frame.f_code])
 
-    before = sys.getprofile()
-    if codes:
-        sys.setprofile(note)
-    try:
-        yield called
-    finally:
+        before = sys.getprofile()
         if codes:
-            sys.setprofile(before)
+            sys.setprofile(note)
+        try:
+            yield called
+        finally:
+            if codes:
+                sys.setprofile(before)
+
+
+def _noted(function: Function, name: str, called: list[str]) -> Function:
+    """A function that puts its name on a list whenever it is called."""
+
+    def instead(*args: Any, **kwargs: Any) -> Any:
+        called.append(name)
+        return function(*args, **kwargs)
+
+    return instead
 
 
 def grading_seed() -> int:

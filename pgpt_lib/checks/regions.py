@@ -66,7 +66,7 @@ def check_mask_bounds(solution: Function, seed: int = 0) -> None:
                 _as_row(lambda bitmap: corners(bitmap) or (0, 0, bitmap.shape[1], bitmap.shape[0])),
             ),
         ],
-        forbidden=["pgpt_lib.masks.mask_bounds"],
+        forbidden=["pgpt_lib.masks.mask_bounds", "pycocotools.mask.toBbox"],
     )
 
 
@@ -168,7 +168,12 @@ def check_rle(solution: Function, seed: int = 0) -> None:
             ),
             Mistake("your bitmap is mirrored from top to bottom", lambda c, h, w: decode(c, h, w)[::-1]),
         ],
-        forbidden=["pgpt_lib.masks.rle_to_mask", "pgpt_lib.masks.to_rle", "pycocotools.mask.decode"],
+        forbidden=[
+            "pgpt_lib.masks.rle_to_mask",
+            "pgpt_lib.masks.to_rle",
+            "pycocotools.mask.decode",
+            "pycocotools._mask.decode",
+        ],
     )
 
 

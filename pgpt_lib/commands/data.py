@@ -35,7 +35,7 @@ def data() -> None:
 def refshapes(
     root: Annotated[Path, typer.Option(help="Folder to write to.")],
     scenes: Annotated[int, typer.Option(help="Number of scenes, all splits together.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the scenes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the scenes.")] = 0,
     level: Annotated[str, typer.Option(help="smoke, cpu or gpu.")] = "cpu",
     json: JsonFlag = False,
 ) -> None:

@@ -27,7 +27,7 @@ def evaluate(
     ] = "refcoco",
     split: Annotated[str, typer.Option(help="A split of the data set, such as val, testA or test.")] = "val",
     scenes: Annotated[int | None, typer.Option(help="How many images; by default as the profile says, or all.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the RefShapes scenes; none meets a training scene.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the RefShapes scenes; none meets a training scene.")] = 0,
     tasks: Annotated[str | None, typer.Option(help="Some of the tasks, separated by commas; by default all.")] = None,
     root: Annotated[Path | None, typer.Option(help="The folder of --data refer and benchmark.")] = None,
     out: Annotated[Path | None, typer.Option(help="Save the predictions to this JSON file.")] = None,

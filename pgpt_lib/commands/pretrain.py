@@ -16,7 +16,7 @@ def pretrain(
         bool, typer.Option("--evaluate", help="Evaluate the bundled weights instead of remaking them.")
     ] = False,
     scenes: Annotated[int, typer.Option(help="Scenes to evaluate on.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of the scenes, or of the pretraining.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the scenes, or of the pretraining.")] = 0,
     tower: Annotated[str, typer.Option(help="dinov2-small or nano-vit.")] = "dinov2-small",
     level: Annotated[str, typer.Option(help="Level of the scenes to evaluate on.")] = "cpu",
     work: Annotated[

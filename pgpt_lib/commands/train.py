@@ -50,9 +50,15 @@ def train(
 
 @contextlib.contextmanager
 def only_training(out: Path) -> Iterator[None]:
-    """Keep a second training out of the folder; one that was just told to end is waited for."""
+    """Keep a second training out of the folder; one that was just told to end is waited for.
+
+    Raises:
+        InputError: another training is at work there, or `out` is a file.
+    """
     from filelock import FileLock, Timeout
 
+    if out.exists() and not out.is_dir():
+        raise InputError(f"--out {out} is a file; name a folder")
     if os.environ.get("RANK", "0") != "0":  # of several processes the first holds the lock
         yield
         return

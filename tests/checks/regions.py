@@ -6,6 +6,8 @@ import math
 
 import numpy as np
 import torch
+from pycocotools import _mask as compiled
+from pycocotools import mask as coco
 
 
 def bounds_any(bitmap):
@@ -21,6 +23,20 @@ def bounds_loop(bitmap):
     if found:
         xs, ys = zip(*found, strict=True)
         return min(xs), min(ys), max(xs) + 1, max(ys) + 1
+
+
+def bounds_coco(bitmap):
+    x, y, w, h = coco.toBbox(coco.encode(np.asfortranarray(bitmap, np.uint8)))
+    return (x, y, x + w, y + h) if w else None
+
+
+def rle_coco(counts, height, width):
+    runs = coco.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
+    return coco.decode(runs)
+
+
+def rle_compiled(counts, height, width):
+    return compiled.decode([coco.frPyObjects({"counts": counts, "size": [height, width]}, height, width)])[..., 0]
 
 
 def bounds_argwhere(bitmap):
@@ -187,6 +203,7 @@ WRONG = {
         (bounds_careless, "raised ValueError for an empty mask"),
         (bounds_erasing, "changes its input"),
         (lambda bitmap: None, "return statement"),
+        (bounds_coco, "toBbox, which is the answer already"),
     ],
     "check_rle": [
         (rle_rows, "rows first"),
@@ -194,6 +211,8 @@ WRONG = {
         (rle_transposed, "transpose"),
         (rle_skips_zero, "first run"),
         (lambda c, h, w: rle_repeat(c, h, w)[:, ::-1], "wrong for a mask that starts outside"),
+        (rle_coco, "decode, which is the answer already"),
+        (rle_compiled, "decode, which is the answer already"),
     ],
     "check_cxcywh": [
         (centre_matrix([[1, 0, 0, 0], [0, 1, 0, 0], [-1, 0, 1, 0], [0, -1, 0, 1]]), "upper left corner"),

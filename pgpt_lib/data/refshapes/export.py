@@ -32,11 +32,13 @@ def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> d
         what `world.json` says.
 
     Raises:
-        InputError: an unknown level, fewer than one scene, or a root that is a file.
+        InputError: an unknown level, fewer than one scene, a seed below 0, or a root that is a file.
     """
     settings = get_level(level)
     if scenes < 1:
         raise InputError(f"--scenes is {scenes}; scenes must be at least 1")
+    if seed < 0:
+        raise InputError(f"--seed is {seed}; it must be at least 0")
     if root.exists() and not root.is_dir():
         raise InputError(f"--root {root} is a file; name a folder")
     seen: Counter[str] = Counter()

@@ -45,7 +45,13 @@ class RefShapesImages:
 
 
 def image_id(level: str, split: str, seed: int, index: int) -> str:
-    """The key of a scene's picture."""
+    """The key of a scene's picture.
+
+    Raises:
+        InputError: a seed below 0: its sign would read as a part of the split, so the key would name another scene.
+    """
+    if seed < 0:
+        raise InputError(f"seed is {seed}; the seed of RefShapes scenes must be at least 0")
     return f"{level}-{split}-{seed}-{index}"
 
 
