@@ -196,6 +196,22 @@ def test_the_held_out_phrasing_is_never_trained():
     assert {word for text in unseen for word in text.split()} <= words
 
 
+def test_a_scene_without_a_question_of_the_tasks_gives_way_to_the_next():
+    """Facts are asked only of shapes that a scene has once; some scenes have none."""
+    samples = [s for step in range(8) for s in RefShapesStream("smoke", 64, 0, {"fact": 1}, 2).batch(step, 8)]
+    assert all(s.turns and s.turns[-1].role == "assistant" for s in samples)
+    assert len({s.image_id for s in samples}) < 64  # some stepped aside
+    assert samples == [s for step in range(8) for s in RefShapesStream("smoke", 64, 0, {"fact": 1}, 2).batch(step, 8)]
+
+
+def test_tasks_that_no_scene_allows_are_an_error(monkeypatch):
+    from pgpt_lib.data.refshapes import world
+
+    monkeypatch.setattr(world, "make_exchange", lambda *_: None)
+    with pytest.raises(InputError, match="none of 5 scenes allows a question of the tasks fact"):
+        RefShapesStream("smoke", 5, 0, {"fact": 1}, 2).batch(0, 1)
+
+
 def test_no_training_answer_with_a_region_reasons():
     from pgpt_lib.config import load_profile
 

@@ -56,8 +56,8 @@ run.figure(fig, "figure2", alt="The parts of the model from picture to regions w
 # Read it from left to right. The tower gives all its layers; fusion makes one map of them (equation 1); the
 # [projector](../docs/glossary.md#projector) turns each place of the map into a token of the language model. On the
 # right the signals: each has an encoder, which turns a region into the embedding of a `<vis>` in the input, and a
-# decoder, which turns the state behind a `<vis>` of the output into a region. The dashed arrow is for decoders that
-# look at the picture again, as the mask's does.
+# decoder, which turns the state that predicts a `<vis>` of the output into a region. The dashed arrow is for decoders
+# that look at the picture again, as the mask's does.
 #
 # ## 2 · How little is trained
 #
@@ -124,9 +124,16 @@ by_formula = sum(rank * (m.in_features + m.out_features) for m in pairs)
 print(f"together {trained(model):,}; LoRA of rank {rank} on {len(pairs)} matrices by the formula {by_formula:,}")
 
 # %% [markdown]
-# In this small model the heads outweigh everything else, since they do not shrink with the language model. In the
-# paper's setting it is the other way round. The same formula for Vicuna-7B: 32 layers, queries and values of width
-# 4096.
+# The heads hardly shrink with the language model, LoRA does. So which of the two outweighs the other depends on the
+# profile:
+
+# %%
+heads = sum(parts[name].trainable for name in model.signals)
+for name, number in {"heads": heads, "LoRA": by_formula}.items():
+    print(f"{name:5} {number:>10,} of {trained(model):,} trained parameters ({number / trained(model):.0%})")
+
+# %% [markdown]
+# The same formula for the paper's Vicuna-7B: 32 layers, queries and values of width 4096.
 
 # %%
 vicuna = {r: 32 * 2 * r * (4096 + 4096) for r in (8, 32)}
@@ -244,8 +251,8 @@ print({name: round(value.item(), 3) for name, value in output.losses.items()}, "
 #
 # In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer (the
 # [*cache*](../docs/glossary.md#cache)), so that each further token costs one position. When the model says `<vis>`, its
-# region is decoded at once and *encoded again*: that embedding is what the model reads next. Here the loop, spelled out
-# for one dialogue:
+# region is decoded at once and *encoded again*: that embedding is what the model reads next. What the library's loop
+# says for one dialogue:
 
 # %%
 from dataclasses import replace
@@ -258,9 +265,57 @@ print("question:", question.turns[0].text)
 print("answer, untrained:", answer.text or "(nothing)", "| regions:", len(answer.regions))
 
 # %% [markdown]
-# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To follow
-# a region through the loop we look at the [teacher-forced](../docs/glossary.md#teacher-forcing) pass: the state before
-# the true `<vis>`, decoded and encoded again.
+# The same loop spelled out, without batches. It starts from the embeddings of the prompt. `next_of` reads the new
+# positions behind those in the cache, and gives the state that predicts the token that comes next.
+
+# %%
+from transformers import DynamicCache
+
+from pgpt_lib.adapters import base_model
+from pgpt_lib.generation import feedback, run_decoder
+
+prompt = model.collate([question], pixel_values=pixels, generation=True)
+table_in, table_out = model.embedding_tables()
+
+
+def next_of(new, cache):
+    """The last state [1, H] after new embeddings [1, t, H]; the cache grows by them."""
+    seen = cache.get_seq_length()
+    positions = torch.arange(seen, seen + new.shape[1])[None]
+    mask = torch.ones(1, seen + new.shape[1], dtype=prompt.attention_mask.dtype)
+    return run_decoder(model, new, mask, positions, cache)[:, -1].float()
+
+
+# %% [markdown]
+# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To see a
+# region go through the loop, the first tokens of the answer can be forced.
+
+# %%
+def spelled_out(forced, most=12):
+    """Token ids of the answer, the first of them forced."""
+    image_tokens, features = model.see(prompt)
+    new, said = model.embed(prompt, image_tokens, table_in), []
+    cache = DynamicCache(config=base_model(model.llm).config)
+    while len(said) < most and model.chat.end_id not in said:
+        state = next_of(new, cache)
+        said.append(forced[len(said)] if len(said) < len(forced) else int(model.logits(state, table_out).argmax()))
+        new = table_in[said[-1]][None, None]
+        if said[-1] == model.chat.vis_id:  # this state is decoded, and its region's code is read next
+            new = feedback(model, model.decode(state, features, prompt.image_index))[None].to(table_in.dtype)
+    return said
+
+
+# %% [markdown]
+# Nothing forced, it says what the library says. With `<vis>` forced, the answer goes on from the region's code; a loop
+# that read the static row of `<vis>` in its place might go on otherwise.
+
+# %%
+assert spelled_out([]) == answer.token_ids
+print("forced to point:", model.chat.decode(spelled_out([model.chat.vis_id])))
+
+# %% [markdown]
+# How large are such codes? In the [teacher-forced](../docs/glossary.md#teacher-forcing) pass all regions of a dialogue
+# are there at once: the states before the true `<vis>`, decoded and encoded again.
 
 # %%
 with torch.no_grad():
@@ -273,8 +328,6 @@ for name, value in predictions.items():
 # Encoded again, they become what the model would read next, at the size of the word embeddings or not:
 
 # %%
-from pgpt_lib.generation import feedback
-
 code = feedback(model, predictions)
 print(f"fed back as {list(code.shape)} embeddings; norm {code.norm(dim=-1).mean():.2f},"
       f" words have {model.embedding_tables()[0].norm(dim=-1).mean():.2f}")

@@ -15,7 +15,7 @@
 # ```
 #
 # The model of notebook 04 has a frozen vision tower and a frozen language model with small trainable matrices in it
-# (LoRA). What it must still learn is little: *when* to say `<vis>`, and what the state behind `<vis>` has to carry.
+# (LoRA). What it must still learn is little: *when* to say `<vis>`, and what the state that predicts it has to carry.
 # This notebook builds the training loop in pieces, then lets the library's loop, made of the same pieces, train the
 # profile's model.
 
@@ -290,7 +290,8 @@ assert equal
 
 # %% [markdown]
 # A checkpoint is written under another name and renamed when it is whole, so a kill in the middle of saving leaves the
-# one before it. The test suite kills real processes at random moments, inside a save too, and compares the bytes.
+# one before it. The test suite kills real processes at chosen points (as a step begins, in the middle of writing a
+# file of a checkpoint, before old ones are removed), and compares the bytes.
 #
 # ## 6 · The training
 #

@@ -7,6 +7,7 @@ versions against each other on one machine.
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -14,6 +15,8 @@ import torch
 
 from pgpt_lib.benchmark.decoding import build_case
 from pgpt_lib.benchmark.levers import full_language_loss
+from pgpt_lib.data.refshapes import RefShapesImages
+from pgpt_lib.data.refshapes.world import image_id
 from pgpt_lib.fusion import LayerFusion
 from pgpt_lib.losses import language_loss
 from pgpt_lib.regions import Region, mask_to_rle
@@ -75,3 +78,9 @@ def test_a_mask_is_written_and_read(benchmark, profile, name):
     region = Region(None, mask_to_rle(mask))
     found = benchmark(lambda: representation.read(representation.write(region, (112, 112)), [], (112, 112)))
     assert len(found) == 1 and found[0].mask is not None
+
+
+def test_a_scene_is_made_and_drawn(benchmark):
+    images, numbers = RefShapesImages(), itertools.count()
+    found = benchmark(lambda: images.load_image(image_id("cpu", "val", 7, next(numbers))))
+    assert found.shape == (112, 112, 3) and found.std() > 0

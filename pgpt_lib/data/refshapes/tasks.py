@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 from ...errors import InputError
@@ -162,6 +162,7 @@ TASKS: dict[str, Callable[..., Exchange | None]] = {
     "region_caption": region_caption,
     "region_question": region_question,
     "question": question,
+    "fact": partial(question, kind="fact"),  # questions that need a fact about use, alone
     "reasoning": reasoning,
 }
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...errors import InputError
-from ..sample import Sample
+from ..sample import Sample, Turn
 from . import questions
 from .levels import LEVELS, ROUND
 from .render import render
@@ -72,19 +72,28 @@ class RefShapesStream:
         return [self._dialogue(*divmod(step * size + row, self.scenes)) for row in range(size)]
 
     def _dialogue(self, epoch: int, place: int) -> Sample:
-        index = int(self._order(epoch)[place])
-        key = image_id(self.level, "train", self.seed, index)
-        scene = scene_of(key)
-        rng = stream("dialogue", "train", self.level, self.seed, epoch, index)
-        turns: list = []
+        """About the scene at a place of the epoch's order, or the next one, where it allows none of the tasks."""
+        order = self._order(epoch)
+        for further in range(self.scenes):
+            index = int(order[(place + further) % self.scenes])
+            key = image_id(self.level, "train", self.seed, index)
+            scene = scene_of(key)
+            turns = self._turns(scene, stream("dialogue", "train", self.level, self.seed, epoch, index))
+            if turns:
+                size = scene.level.image_size
+                return Sample(f"{key}-{epoch}", key, (size, size), tuple(turns), "dialogue")
+        raise InputError(f"none of {self.scenes} scenes allows a question of the tasks {', '.join(self.tasks)}")
+
+    def _turns(self, scene: Scene, rng) -> list[Turn]:
+        """Questions and answers about a scene, at most `turns` of each."""
+        turns: list[Turn] = []
         for _ in range(3 * self.turns):
             exchange = make_exchange(rng.choices(self.tasks, self.weights)[0], scene, rng)
             if exchange is not None:
                 turns += [exchange.user, exchange.assistant]
             if len(turns) == 2 * self.turns:
                 break
-        size = scene.level.image_size
-        return Sample(f"{key}-{epoch}", key, (size, size), tuple(turns), "dialogue")
+        return turns
 
     def _order(self, epoch: int) -> np.ndarray:
         return _permutation(self.seed, epoch, self.scenes)
