@@ -185,7 +185,7 @@ checks.check_ciou(my_ciou, seed=checks.grading_seed())
 # Every sample is asked [*free-running*](../docs/glossary.md#free-running): the model gets the picture and the question,
 # in a phrasing that training never used, and must say everything itself, `<vis>` included. (Questions in words are the
 # exception: each type has one phrasing, since the bundled language model's vocabulary is fixed.) Predictions are saved
-# as JSON, so that anybody can score them again without a model: `python -m pgpt_lib score`.
+# as JSON; those of photographs in the REFER layout anybody can score again without a model: `python -m pgpt_lib score`.
 
 # %%
 from pgpt_lib.evaluation import save_predictions
