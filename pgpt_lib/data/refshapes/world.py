@@ -61,6 +61,7 @@ class RefShapesStream:
     def __init__(self, level: str, scenes: int, seed: int, tasks: Mapping[str, float], turns: int) -> None:
         self.images = RefShapesImages()
         self.level, self.scenes, self.seed, self.turns = level, scenes, seed, turns
+        self.epoch_length = scenes  # a dialogue each
         self.tasks, self.weights = tuple(tasks), tuple(tasks.values())
 
     def image_ids(self) -> Sequence[str]:
