@@ -8,6 +8,8 @@ import pytest
 
 from pgpt_lib import project
 from pgpt_lib.checkpoint import find_checkpoint
+from pgpt_lib.data.refshapes.export import write_refshapes
+from pgpt_lib.scoring import score_file
 
 SCORE_KEYS = {"n", "missing", "acc@0.5", "miou_box", "ciou", "miou_mask", "p@0.5", "p@0.7", "p@0.9", "emission_rate"}
 
@@ -91,7 +93,14 @@ def test_the_checkpoint_answers_and_is_evaluated(series, tmp_path):
         "--seed",
         5,
         "--json",
+        "--out",
+        tmp_path / "answers.json",
     )
     assert scored.returncode == 0, scored.stderr[-2000:]
-    assert SCORE_KEYS | {"questions"} <= set(json.loads(scored.stdout))
+    scores = json.loads(scored.stdout)
+    assert SCORE_KEYS | {"questions"} <= set(scores)
+    written = write_refshapes(tmp_path / "shapes", 30, 5, "smoke")
+    assert written["expressions"]["refcoco"]["val"] == scores["n"]
+    again = score_file(tmp_path / "answers.json", tmp_path / "shapes", "refcoco", "val")
+    assert all(value == pytest.approx(scores[key], rel=1e-12) for key, value in again.items())
     assert find_checkpoint(checkpoint)[1].step == 40
