@@ -57,6 +57,17 @@ class Fusion(Section):
     shared: bool = False  # one set of weights for the LLM and the mask decoder, or two
 
 
+class RegionCodes(Section):
+    """How a region's code enters the language model; section 3.1 gives its encoders alone.
+
+    `start` "words" fits the untrained encoders to the words for a region's place (`signals/first_codes.py`). With
+    `normalise` a code has the mean square of a word's embedding: a longer one drowns what attention adds to it.
+    """
+
+    start: Literal["words", "random"] = "words"
+    normalise: bool = True
+
+
 class Coordinates(Section):
     """How the representations `numerical` and `vocabulary` write regions as text (paper, section 4.4, Tables 4 and 7).
 
@@ -167,6 +178,7 @@ class Training(Section):
     accumulation: PositiveInt = 1
     lr: float = Field(default=3e-3, gt=0)
     aligned_lr: float = Field(default=1.0, ge=0)  # rate of fusion and projector, aligned before, as a share of lr
+    encoder_lr: float = Field(default=1.0, ge=0)  # rate of the encoders of given regions, likewise
     warmup: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     grad_clip: float = Field(default=1.0, gt=0)
@@ -200,6 +212,7 @@ class Profile(Section):
     representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
     coordinates: Coordinates = Coordinates()
     signals: tuple[str, ...] = Field(default=("box", "mask", "depth"), min_length=1)
+    region_codes: RegionCodes = RegionCodes()
     signal_widths: Mapping[str, PositiveInt] = Field(
         default_factory=dict
     )  # of a signal's networks; else its own choice

@@ -79,10 +79,8 @@ def fusion_view(model: PerceptionGPT, sample: Sample, images: Images, stills: di
             colours, _ = feature_image(model.fusion(layers)[0], basis)
         ax.axis("off")
         ax.set_title(labels.get(tuple(round(v, 4) for v in values), "your weights") + _verdict(answer), fontsize=9)
-        draw_regions(
-            picture, [answer.truth.regions[0], *answer.regions[:1]], None, ax.inset_axes((0, 0, 0.49, 1)),
-            [TRUTH, PREDICTION],
-        )  # fmt: skip
+        shown = [answer.truth.regions[0], *answer.regions[:1]]  # an answer may have no region
+        draw_regions(picture, shown, None, ax.inset_axes((0, 0, 0.49, 1)), [TRUTH, PREDICTION][: len(shown)])
         show_image(colours, ax.inset_axes((0.51, 0, 0.49, 1)))
 
     sliders = {name: Slider(0, 1, round(float(w), 4), 0.01) for name, w in zip(names, first, strict=True)}

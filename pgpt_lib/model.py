@@ -34,6 +34,7 @@ from .region_flow import readout, region_input
 from .regions import Placement
 from .representations import get_representation
 from .signals import Signal, build_signals, signal_options
+from .signals.first_codes import start_codes
 from .state_norm import StateNorm, header_states
 from .vision import VisionTower
 
@@ -94,6 +95,8 @@ class PerceptionGPT(nn.Module):
         self.region_input, self.readout = region_input(profile.released), readout(profile.released)
         names = profile.signals if chat.vis_id is not None else ()
         self.signals = build_signals(names, width, channels, tower.grid, signal_options(profile))
+        words = tuned_table(llm.get_input_embeddings()).detach()[: chat.base_vocabulary].float()
+        self.register_buffer("word_rms", words.square().mean().sqrt(), persistent=False)
         self._no_split_modules = list(base_model(self.llm)._no_split_modules or ())  # the blocks, each sharded alone
         for name, signal in self.signals.items():
             if name not in self.input_signals:
@@ -183,11 +186,15 @@ class PerceptionGPT(nn.Module):
         return cast(Signal, self.signals[name])
 
     def region_codes(self, values: Mapping[str, Tensor], visible: Mapping[str, Tensor]) -> Tensor:
-        """The dynamic embeddings of regions, [V, H]: the sum of their visible signals' codes (section 3.1)."""
+        """The dynamic embeddings of regions, [V, H]: the sum of their visible signals' codes (section 3.1).
+
+        By default as long as a word's embedding (`region_codes.normalise`).
+        """
         codes = [self.signal(name).embed(values[name], visible[name]).float() for name in values]
         if not codes:
             raise InputError(f"signals {list(self.signals)}: one of {INPUT_SIGNALS} is needed to embed a region")
-        return torch.stack(codes).sum(0)
+        code = torch.stack(codes).sum(0)
+        return F.rms_norm(code, code.shape[-1:]) * self.word_rms if self.profile.region_codes.normalise else code
 
     def decode(self, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
         """Every signal's predictions from states [R, H]; `image_index` [R] picks theirs of the features [I, N, C]."""
@@ -272,6 +279,9 @@ def build_model(
     if not load_aligned(built, aligned) and profile.released.projector_frozen:
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
+    if profile.region_codes.start == "words":
+        read = [built.signal(name) for name in built.input_signals]
+        start_codes(read, chat, built.embedding_tables()[0], tower.image_size, seed)
     if isinstance(built.state_norm, StateNorm):
         built.to(best_device())
         built.state_norm.calibrate(header_states(built))

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .signals import Signal
 
 ALIGNED = ("fusion.", "projector.")  # starts of names: what was trained with the language model before
+ENCODERS = ("signals.", ".encoder.")  # start and part of names: what turns given regions into embeddings
 UNDECAYED = ("norm", "embed_tokens", "trainable_tokens", "lm_head")  # parts of names
 Number = TypeVar("Number", int, float)
 BETAS = (0.9, 0.95)  # usual for language models; the moments forget fast enough for runs of a few hundred steps
@@ -61,11 +62,15 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
 
 
 def build_optimizer(parameters: Mapping[str, nn.Parameter], settings: Training) -> torch.optim.AdamW:
-    """AdamW over named parameters, in groups: with and without weight decay, aligned before or new."""
+    """AdamW over named parameters, in groups: with and without weight decay, each with its share of the rate."""
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         decay = settings.weight_decay if is_decayed(name, parameter) else 0.0
-        share = settings.aligned_lr if name.startswith(ALIGNED) else 1.0
+        share = 1.0
+        if name.startswith(ALIGNED):
+            share = settings.aligned_lr
+        elif name.startswith(ENCODERS[0]) and ENCODERS[1] in name:
+            share = settings.encoder_lr
         members.setdefault((decay, share), []).append(parameter)
     groups = [{"params": same, "weight_decay": decay, "share": share} for (decay, share), same in members.items()]
     # One fused kernel: there are many small tensors, and a loop over them costs more than their arithmetic.

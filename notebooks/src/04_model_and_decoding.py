@@ -228,7 +228,8 @@ run.figure(ax.figure, "tokens", alt="The token stream of a question and its answ
 
 # %% [markdown]
 # Most of the sequence is the picture. In place of each image slot goes an embedding from the projector, in place of
-# `<vis>` the sum of its signals' codes: no row of the embedding table is read there.
+# `<vis>` the sum of its signals' codes, scaled to the length of a word's embedding: no row of the embedding table is
+# read there. (A longer code would drown what attention adds to it in the layers above.)
 
 # %%
 from pgpt_lib.placement import Placement
@@ -245,6 +246,22 @@ batch = model.collate([sample], pixel_values=pixels)
 with torch.no_grad():
     output = model(batch)
 print({name: round(value.item(), 3) for name, value in output.losses.items()}, "before any tuning")
+
+# %% [markdown]
+# What does a code say to a language model that has never met one? The paper does not tell how its encoders start. Here
+# they start by saying where the region lies, in the embeddings of words that the language model knows: the last layer
+# of each encoder is fitted to them, and training makes the place finer. For the regions of this dialogue, the words
+# whose embeddings are nearest to the code:
+
+# %%
+from pgpt_lib.signals.first_codes import PLACES, place_codes
+
+words, places = place_codes(model.chat, model.embedding_tables()[0]).flatten(0, 1), sum(PLACES, ())
+for region in [region for turn in sample.turns for region in turn.regions][:4]:
+    values, _ = model.signal("box").collate([region], [model.placement(sample)])
+    with torch.no_grad():
+        nearest = torch.cdist(model.signal("box").encode(values), words).argmin()
+    print("box", np.round(region.box, 2), "reads as", places[nearest])
 
 # %% [markdown]
 # ## 5 · Decoding, token by token

@@ -138,7 +138,9 @@ def build_shape(profile: Profile, text_tokens: int | None = None) -> Shape:
     vocabulary = first + len(special)
     if special:
         llm.resize_token_embeddings(vocabulary, mean_resizing=False)
-    chat = ChatShape(vocabulary=vocabulary, special_ids=special, vis_id=vis, representation=representation)
+    chat = ChatShape(
+        vocabulary=vocabulary, base_vocabulary=first, special_ids=special, vis_id=vis, representation=representation
+    )
     tower = TowerShape(profile.vision.name, profile.vision.image_size)
     model = PerceptionGPT(profile, llm, cast(Any, chat), cast(Any, tower))
     turns = profile.data.turns
