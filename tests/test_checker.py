@@ -288,6 +288,21 @@ def test_a_written_folder_is_right(folder, capfd):
     assert {"refcoco", "refcoco+", "refcocog", "question: count", "question: place"} <= set(found["kinds"])
 
 
+def test_scenes_are_checked_without_a_folder(capfd):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["data", "check", "--scenes", "12", "--seed", "3", "--level", "smoke", "--json"])
+    found = json.loads(capfd.readouterr().out)
+    assert found["scenes"] == 12 and found["wrong"] == 0
+    assert {"refcoco", "several", "none", "reasoning", "region_caption", "question: count"} <= set(found["kinds"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["--root", "there", "--scenes", "3"]])
+def test_a_folder_or_scenes_are_checked_not_both(arguments, capfd):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["data", "check", *arguments])
+    assert "one of --root" in capfd.readouterr().err
+
+
 def _drop_a_colour(refs: list[dict]) -> None:
     """The first expression that loses its only mark with its colour."""
     sentence = next(s for ref in refs for s in ref["sentences"] if s["sent"].split()[0] in meaning.COLOURS)

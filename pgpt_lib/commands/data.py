@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import RunError
+from ..errors import InputError, RunError
 from ..files import read_json
 from ..project import ROOT
 from ._output import JsonFlag, new_app, results
@@ -48,17 +48,31 @@ def refshapes(
 
 @app.command()
 def check(
-    root: Annotated[Path, typer.Option(help="Folder that `data refshapes` wrote.")],
+    root: Annotated[Path | None, typer.Option(help="Folder that `data refshapes` wrote.")] = None,
+    scenes: Annotated[
+        int | None, typer.Option(min=1, help="Instead: so many scenes, with the texts of all tasks.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of --scenes.")] = 0,
+    level: Annotated[str, typer.Option(help="Of --scenes: smoke, cpu or gpu.")] = "cpu",
     json: JsonFlag = False,
 ) -> None:
-    """Judge every expression, caption and answer of a RefShapes folder from its words; exit with 1 if one is wrong."""
-    from ..data.refshapes.checker import check_folder
+    """Judge expressions, captions and answers of RefShapes from their words; exit with 1 if one is wrong.
 
+    A folder holds expressions of one target, captions and questions; --scenes also makes those of several and no
+    targets and about given regions.
+    """
+    from ..data.refshapes.checker import check_folder, check_scenes
+
+    if (root is None) == (scenes is None):
+        raise InputError(
+            "data check takes one of --root (a folder that `data refshapes` wrote) and --scenes (how many)"
+        )
     with results(json) as emit:
-        found = check_folder(root)
+        found = check_folder(root) if root is not None else check_scenes(level, "val", seed, scenes or 0)
         emit(found, _check_lines(found))
     if found["wrong"]:
-        raise RunError(f"{found['wrong']} of {found['checked']} texts in {root} are wrong; the examples say how")
+        where = root if root is not None else f"{scenes} scenes"
+        raise RunError(f"{found['wrong']} of {found['checked']} texts in {where} are wrong; the examples say how")
 
 
 @app.command()
