@@ -10,13 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from results_page import check_metrics
 
 from pgpt_lib.data.sample import Sample, Turn
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, save_predictions, score
-from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores
+from pgpt_lib.evaluation.checkpoint import refshapes_samples
+from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores, with_variants
 from pgpt_lib.evaluation.grounding import depth_error, fill_box, filled_ciou, rec_scores, set_scores, shuffled
 from pgpt_lib.evaluation.predictions import TowerFeatures, batches, max_new_tokens, prompt_of
+from pgpt_lib.evaluation.scores import FORCED_KEYS, REGION_GIVEN
 from pgpt_lib.evaluation.words import caption_scores, false_vis_rates, question_scores
 from pgpt_lib.regions import Region, mask_area, mask_to_rle, rle_to_mask
 
@@ -278,6 +281,14 @@ def test_predictions_file(tmp_path) -> None:
     assert two["sent_id"] == 12 and [r["bbox"] for r in two["regions"]] == [[0, 0, 10, 10], [10, 0, 10, 10]]
     assert three["bbox"] is None and three["segmentation"] is None and three["text"] == "none"
     assert [p.name for p in path.parent.iterdir()] == ["predictions.json"]
+
+
+def test_scores_have_the_documented_keys() -> None:
+    samples = refshapes_samples("refcoco", "val", 6, 0, "smoke")
+    asked = [s for s in samples if s.task not in REGION_GIVEN]
+    asked += with_variants(s for s in samples if s.task in REGION_GIVEN)
+    right = [Prediction(s, s.turns[-1].text, s.turns[-1].regions) for s in asked]
+    check_metrics({**score(right), "teacher_forced": dict.fromkeys(FORCED_KEYS)})
 
 
 # ---------------------------------------------------------------- on a real, if tiny, model

@@ -1,20 +1,17 @@
 """The whole series in the smoke profile, as `make run PROFILE=smoke` runs it, and its report."""
 
 import json
-import re
 import subprocess
 import sys
 
 import pytest
+from results_page import SCORE_KEYS, check_metrics, documented, named
 
 from pgpt_lib import project
 from pgpt_lib.checkpoint import find_checkpoint
 from pgpt_lib.data.refshapes.export import write_refshapes
 from pgpt_lib.files import read_json
 from pgpt_lib.scoring import score_file
-
-OTHER_WORDS = {}  # code in the meaning of a metric that names none of its keys
-SCORE_KEYS = {"n", "missing", "acc@0.5", "miou_box", "ciou", "miou_mask", "p@0.5", "p@0.7", "p@0.9", "emission_rate"}
 
 
 def command(*arguments, **options):
@@ -33,18 +30,6 @@ def series(tmp_path_factory):
     return out
 
 
-def documented(heading):
-    """The keys of the tables under a heading of docs/results.md, each with the cell that says its meaning."""
-    section = (project.ROOT / "docs/results.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (`.+?`(?:, `.+?`)*) \| (.+) \|$", section, re.M)
-    return {key: meaning for names, meaning in rows for key in re.findall("`([^`]+)`", names)}
-
-
-def named(meaning):
-    """The keys that a meaning names: as code of one word, or in a JSON object."""
-    return set(re.findall(r"`([a-z][\w.@]*)`", meaning)) | set(re.findall(r'"(\w+)":', meaning))
-
-
 def test_report_is_as_documented(series):
     report = json.loads((series / "report.json").read_text())
     keys = documented("report.json")
@@ -60,15 +45,7 @@ def test_report_is_as_documented(series):
 
 
 def test_metrics_are_as_documented(series):
-    main = json.loads((series / "report.json").read_text())["metrics"]["refshapes-refcoco/val"]
-    scores, more = documented("Metrics"), documented("What `evaluate` adds")
-    assert set(scores) == SCORE_KEYS and set(main) == SCORE_KEYS | set(more)
-    for key, meaning in more.items():
-        if isinstance(main[key], dict) and key != "reasoning":
-            assert set(main[key]) - {"parse_failure_rate", "n"} <= named(meaning), key
-            assert named(meaning) - OTHER_WORDS.get(key, set()) <= set(main[key]), key
-    assert set(main["reasoning"]) == SCORE_KEYS | {"failures", "parse_failure_rate"}
-    assert all({"accuracy", "n", "majority"} == set(entry) for entry in main["questions"].values())
+    check_metrics(json.loads((series / "report.json").read_text())["metrics"]["refshapes-refcoco/val"])
 
 
 def test_every_notebook_left_a_result_and_pictures(series):
