@@ -332,7 +332,7 @@ def test_page_in_a_browser(url: str, tmp_path: Path) -> None:
         page.mouse.move(*at(0.2, 0.25), steps=4)
         page.mouse.up()
         question = page.get_by_label("Your question")
-        playwright.expect(question).to_have_value("please describe the thing in <vis> .")
+        playwright.expect(question).to_have_value("what is the thing in <vis> ?")
         page.get_by_role("button", name="Ask").click()
         playwright.expect(page.locator(".said")).to_have_text(re.compile("[a-z]{3}"))  # a caption, not the region alone
 
