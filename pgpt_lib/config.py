@@ -13,15 +13,18 @@ from importlib import resources
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 
 from .errors import InputError
 
+BUNDLED_SIGNALS = {"box", "mask", "depth"}
+
 
 class Section(BaseModel):
-    """A frozen group of settings; unknown keys are errors."""
+    """A frozen group of settings; unknown keys are errors, and so are numbers that are not finite."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Vision(Section):
@@ -40,7 +43,7 @@ class LLM(Section):
     lora_rank: PositiveInt = 32
     lora_alpha: PositiveInt = 64
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    lora_targets: tuple[str, ...] = ("q_proj", "v_proj")
+    lora_targets: tuple[str, ...] = Field(default=("q_proj", "v_proj"), min_length=1)
     token_rows: Literal["new", "all"] = "new"  # rows of the embedding and the head that are tuned beside LoRA
     precision: Literal["fp32", "bf16"] = "fp32"  # in which frozen weights are stored; trained ones are always fp32
     standardise: bool = False  # take off what all states behind an answer's header have in common, before decoding
@@ -128,7 +131,7 @@ class Released(Section):
 
 
 class Data(Section):
-    """What is trained and evaluated on. `tasks` maps a task's name to its share of the mixture.
+    """What is trained and evaluated on. `tasks` maps tasks (`data.refshapes.tasks.TASKS`) to shares of the questions.
 
     `sources` maps data sets (`data.sources.SOURCES`) to shares of the dialogues (paper, section 4.1); it is what
     `name: mixture` means, and the name may then be left out.
@@ -141,7 +144,18 @@ class Data(Section):
     train_scenes: PositiveInt = 8000
     eval_scenes: PositiveInt = 500
     turns: PositiveInt = 6  # questions packed in one dialogue about an image
-    tasks: Mapping[str, float] = Field(default_factory=lambda: {"rec": 1.0})
+    tasks: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"rec": 1.0})
+
+    @field_validator("tasks")
+    @classmethod
+    def _tasks_to_draw(cls, tasks: Mapping[str, float]) -> Mapping[str, float]:
+        from .data.refshapes.tasks import TASKS  # later than this module, on which all of pgpt_lib rests
+
+        if unknown := [name for name in tasks if name not in TASKS]:
+            raise ValueError(f"unknown task {unknown[0]!r}; there are {', '.join(TASKS)}")
+        if not any(tasks.values()):
+            raise ValueError("no task has a share; at least one must be above 0")
+        return tasks
 
     @model_validator(mode="before")
     @classmethod
@@ -179,9 +193,9 @@ class Training(Section):
 class Budget(Section):
     """What a notebook needs in this profile: minutes of two cores, gigabytes of memory and disk, and cards."""
 
-    minutes: Mapping[str, float] = Field(default_factory=dict)
-    memory_gb: float = 4
-    disk_gb: float = 2
+    minutes: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=dict)
+    memory_gb: float = Field(default=4, gt=0)
+    disk_gb: float = Field(default=2, gt=0)
     launch: Literal["here", "ddp", "fsdp", "zero2"] = "here"  # how notebook 05 trains: itself, or by accelerate
     gpu: str = ""  # the card that the profile is meant for, by its name in `estimate`; empty where it needs none
     gpus: PositiveInt = 1
@@ -197,7 +211,7 @@ class Profile(Section):
     projector: Literal["mlp", "linear"] = "mlp"
     representation: Literal["embedding", "numerical", "vocabulary"] = "embedding"
     coordinates: Coordinates = Coordinates()
-    signals: tuple[str, ...] = ("box", "mask", "depth")
+    signals: tuple[str, ...] = Field(default=("box", "mask", "depth"), min_length=1)
     region_codes: RegionCodes = RegionCodes()
     signal_widths: Mapping[str, PositiveInt] = Field(
         default_factory=dict
@@ -208,6 +222,18 @@ class Profile(Section):
     data: Data = Data()
     training: Training
     budget: Budget = Budget()
+
+    @field_validator("signals", "signal_widths")
+    @classmethod
+    def _known_signals(cls, given: tuple[str, ...] | Mapping[str, int]) -> tuple[str, ...] | Mapping[str, int]:
+        if not set(given) <= BUNDLED_SIGNALS:  # a program's own, or a wrong name: only then is torch worth loading
+            from .signals import SIGNALS
+
+            if unknown := [name for name in given if name not in SIGNALS]:
+                raise ValueError(f"unknown signal {unknown[0]!r}; there are {', '.join(SIGNALS)}")
+        if len(set(given)) < len(given):
+            raise ValueError("a signal stands there twice")
+        return given
 
     @model_validator(mode="after")
     def _switches_act(self) -> Self:
@@ -269,12 +295,20 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
     settings = {"name": name, **yaml.safe_load(text)}
     for dotted, value in (overrides or {}).items():
         *path, last = dotted.split(".")
-        section = settings
+        section: Any = settings
         for key in path:
             section = section.setdefault(key, {})
+            if not isinstance(section, dict):
+                where = f"profile {name}: {dotted} = {value!r}"
+                raise InputError(f"{where}: {key} = {section!r} has no settings of its own")
         section[last] = value
     try:
         return Profile.model_validate(settings)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))} = {e['input']!r}: {e['msg']}" for e in error.errors())
-        raise InputError(f"profile {name}: {problems}") from None
+        raise InputError(f"profile {name}: {'; '.join(map(_problem, error.errors()))}") from None
+
+
+def _problem(error: ErrorDetails) -> str:
+    """One of pydantic's errors: setting, value, what is allowed. Of the profile as a whole the message says enough."""
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, error['loc']))} = {error['input']!r}: {message}" if error["loc"] else message

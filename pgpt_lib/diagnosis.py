@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,13 @@ from .data.sample import Sample
 
 if TYPE_CHECKING:
     from .model import PerceptionGPT
+    from .optimisation import StepFigures
 
 MakeBatch = Callable[[Sequence[Sample], torch.Generator], Batch]
 NAMED = 5  # how many sample ids a message lists
+SILENT_SHARE, SILENT_STEPS = 0.1, 20  # of the training, and at least, after which `<vis>` should be predicted
+SILENCE_WINDOW = 10  # steps that are judged together
+SILENCE = 0.02  # a smaller share of answers' `<vis>` is chance
 
 
 def non_finite(model: PerceptionGPT, make_batch: MakeBatch, samples: Sequence[Sample], step: int, cause: str) -> str:
@@ -69,16 +74,45 @@ def lost_peer(error: RuntimeError, checkpoint: Path | None) -> str:
     )
 
 
-def no_emission(profile: Profile, trained: Sequence[str], step: int, losses: Mapping[str, float]) -> str:
-    """A warning that no `<vis>` would be emitted, with the likeliest cause first tested, and what to do.
+class EmissionWatch:
+    """Looks once, a tenth into a training, whether the model has begun to predict `<vis>`.
+
+    The steps of a window are judged together: one alone may hold few regions, or a lucky guess. After a resumption the
+    first whole window is judged again.
 
     Args:
         profile: the run's settings.
         trained: names of the trained parameters.
-        step: steps done.
-        losses: of the last step, by term.
+        first: steps done before this sitting.
     """
-    head = f"warning: after {step} steps the model predicts <vis> at none of the places where answers have one"
+
+    def __init__(self, profile: Profile, trained: Sequence[str], first: int = 0) -> None:
+        self.profile, self.trained = profile, trained
+        tenth = max(round(SILENT_SHARE * profile.training.steps), SILENT_STEPS)
+        self.at = min(profile.training.steps, max(tenth, first + SILENCE_WINDOW))
+        self.recent: deque[StepFigures] = deque(maxlen=SILENCE_WINDOW)
+
+    def after(self, step: int, figures: StepFigures) -> str | None:
+        """The warning, where it is due; else None.
+
+        Args:
+            step: steps done.
+            figures: of the last of them.
+        """
+        self.recent.append(figures)
+        if step != self.at:
+            return None
+        emitted, regions = sum(f.emitted for f in self.recent), sum(f.regions for f in self.recent)
+        if emitted >= SILENCE * regions:
+            return None
+        where = f"{emitted} of {regions} places where answers of the last {len(self.recent)} steps have one"
+        return _silence(
+            self.profile, self.trained, f"warning: after {step} steps the model predicts <vis> at {where}", figures
+        )
+
+
+def _silence(profile: Profile, trained: Sequence[str], head: str, figures: StepFigures) -> str:
+    """A warning that hardly any `<vis>` would be emitted, with the likeliest cause first tested, and what to do."""
     if profile.losses.language == 0:
         return f"{head}: losses.language is 0, so no words are learnt; set it above 0"
     if not any(part in name for name in trained for part in ("trainable_tokens", "lm_head", "embed_tokens")):
@@ -86,6 +120,6 @@ def no_emission(profile: Profile, trained: Sequence[str], step: int, losses: Map
     if profile.llm.tuning == "frozen":
         return f"{head}: llm.tuning is 'frozen', so only the row of <vis> can learn when to come; tune with 'lora'"
     return (
-        f"{head}: the language loss is still {losses.get('language', math.nan):.2f}. The run may be too short "
+        f"{head}: the language loss is still {figures.losses.get('language', math.nan):.2f}. The run may be too short "
         f"({profile.training.steps} steps), or training.lr {profile.training.lr:g} too low or so high that it diverges"
     )

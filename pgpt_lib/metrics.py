@@ -115,7 +115,8 @@ def bootstrap(
     """Quotients of sums with their 95 % percentile intervals, images drawn with replacement.
 
     Args:
-        images: N keys; entries of one key are drawn together. With one image only the interval has no width.
+        images: N keys; entries of one key are drawn together. With one image only the interval has no width. Only
+            which entries share a key matters, and the order in which keys first come: not how they are spelt.
         sums: name to (numerators [N], denominators [N]).
         resamples: how many draws.
         seed: of the draws, which are the same for every metric.
@@ -123,7 +124,8 @@ def bootstrap(
     Returns:
         name to [value, low, high], the value always inside; None where the denominators sum to 0.
     """
-    keys, group = np.unique(np.asarray(images, dtype=str), return_inverse=True)
+    keys, first, sorted_group = np.unique(np.asarray(images, dtype=str), return_index=True, return_inverse=True)
+    group = np.argsort(np.argsort(first))[sorted_group]
     names = list(sums)
     columns = [np.asarray(column, np.float64) for name in names for column in sums[name]]
     totals = np.stack([np.bincount(group, column, len(keys)) for column in columns], axis=1)  # [images, 2 * names]

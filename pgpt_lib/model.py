@@ -21,7 +21,8 @@ from transformers import PreTrainedModel
 from .adapters import adapter_state, add_token_rows, base_model, tune, tuned_table
 from .backbones import BUNDLED, load_llm, load_vision
 from .batch import INPUT_SIGNALS, Batch, LoadImages, collate
-from .chat import Chat, Tokenizer
+from .chat import Chat
+from .chat_templates import Tokenizer
 from .config import Profile
 from .data.sample import Sample
 from .errors import InputError

@@ -7,6 +7,7 @@ A prediction is `{"sent_id" or "ref_id" or "ann_id": number, "bbox": [x, y, widt
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from .regions import check_bbox, mask_area, mask_overlap, to_rle
 logger = logging.getLogger(__name__)
 
 ID_KEYS = ("sent_id", "ref_id", "ann_id")
+SCORED = ("rec", "res")  # tasks of `evaluate` whose answers are sentences' regions
 Scores = dict[str, "int | Interval | None"]
 
 
@@ -70,9 +72,17 @@ def read_predictions(path: str | Path) -> list[Any]:
 
 
 def score_file(path: str | Path, root: str | Path, dataset: str, split: str) -> Scores:
-    """`score_predictions` of a file against a split in the REFER layout; errors name the file."""
+    """`score_predictions` of a file against a split in the REFER layout; errors name the file.
+
+    Answers of other tasks, which `evaluate` saves in the same file, are left out and counted on standard error.
+    """
     truths = truths_of(RefCOCO(root, dataset, split))
     predictions = read_predictions(path)
+    others = [entry["task"] for entry in predictions if _is_of_another_task(entry)]
+    if others:
+        counts = ", ".join(f"{name} {count}" for name, count in Counter(others).items())
+        logger.warning("%s: not scored: %d answers of other tasks (%s)", path, len(others), counts)
+        predictions = [entry for entry in predictions if not _is_of_another_task(entry)]
     try:
         return score_predictions(predictions, truths)
     except InputError as error:
@@ -123,6 +133,13 @@ def score_predictions(predictions: Sequence[Any], truths: Sequence[Truth]) -> Sc
             )
         )
     return summarise(records)
+
+
+def _is_of_another_task(entry: Any) -> bool:
+    """Whether `evaluate` saved an entry that is no sentence's region: it names a sample and its task, no number."""
+    if not isinstance(entry, Mapping) or any(entry.get(key) is not None for key in ID_KEYS):
+        return False
+    return "sample_id" in entry and isinstance(entry.get("task"), str) and entry["task"] not in SCORED
 
 
 def _check(index: int, entry: Any) -> Prediction:

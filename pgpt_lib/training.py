@@ -25,7 +25,7 @@ from .checkpoint import load_optimizer, load_weights, save_checkpoint
 from .checkpoint_files import State, find_checkpoint, library_versions, list_checkpoints, set_aside
 from .config import Profile, Training
 from .data.sample import Sample, Stream
-from .diagnosis import MakeBatch, is_lost_peer, lost_peer, no_emission, non_finite
+from .diagnosis import EmissionWatch, MakeBatch, is_lost_peer, lost_peer, non_finite
 from .errors import InputError, RunError
 from .interrupts import StopSignals
 from .optimisation import NonFiniteError, build_optimizer, learning_rate, optimiser_step, set_learning_rate, step_seed
@@ -37,7 +37,6 @@ if TYPE_CHECKING:  # the loop itself needs no transformers
     from .model import PerceptionGPT
 
 OnLog = Callable[[dict[str, Any]], None]
-EMISSION_CHECK = 0.1, 20  # share of the steps, and their least number, after which some `<vis>` should be predicted
 
 
 @dataclass(frozen=True)
@@ -183,7 +182,7 @@ def fit(
     checkpoint = start[0] if start else out
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     began, window = time.monotonic(), Window(accelerator.num_processes)
-    check = min(settings.steps, max(round(EMISSION_CHECK[0] * settings.steps), EMISSION_CHECK[1]))
+    watch = EmissionWatch(profile, list(parameters), first)
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
     with _lost_peers(accelerator, out), torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
         for step, (samples, parts) in enumerate(batches, start=first):
@@ -199,8 +198,8 @@ def fit(
                 raise RunError(non_finite(model, make_batch, samples, step, str(error))) from None
             window.add(figures, samples)
             done, seconds = step + 1, before + time.monotonic() - began
-            if done == check and figures.regions and not figures.emitted and accelerator.is_main_process:
-                bar.say(no_emission(profile, list(parameters), done, figures.losses))
+            if (warning := watch.after(done, figures)) and accelerator.is_main_process:
+                bar.say(warning)
             if done % settings.log_every == 0 or done == settings.steps:
                 record = window.record(done, rate, seconds)
                 if accelerator.is_main_process:
@@ -214,7 +213,7 @@ def fit(
             stopping = accelerator.check_trigger()  # in all processes, if in one
             if done % settings.save_every == 0 or done == settings.steps or stopping:
                 checkpoint = out / "checkpoint" / f"step_{done}"
-                epoch = done * settings.batch_size // profile.data.train_scenes
+                epoch = done * settings.batch_size // stream.epoch_length
                 state, writes = State(profile, seed, done, epoch, seconds), accelerator.is_main_process
                 save_checkpoint(checkpoint.parent, model, optimizer, state, write=writes)
                 accelerator.wait_for_everyone()

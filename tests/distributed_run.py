@@ -39,6 +39,7 @@ class TinyStream:
     """Dialogues of different lengths about sixteen pictures."""
 
     images = None
+    epoch_length = 16
 
     def image_ids(self) -> list[str]:
         return [f"picture-{i}" for i in range(16)]

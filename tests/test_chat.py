@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from pgpt_lib.chat import IGNORE, TEMPLATES, Chat, add_special_tokens, template_for
+from pgpt_lib.chat import IGNORE, Chat, add_special_tokens
+from pgpt_lib.chat_templates import TEMPLATES, template_for
 from pgpt_lib.errors import InputError
 from pgpt_lib.regions import Region
 from pgpt_lib.representations import PHRASE_START, Representation

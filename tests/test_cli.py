@@ -9,8 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from pgpt_lib import cli
+from pgpt_lib import cli, project
 from pgpt_lib.commands import _output, doctor
+from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError, RunError
 from pgpt_lib.project import ROOT
 
@@ -87,10 +88,26 @@ def test_doctor_as_json():
 
 
 def test_doctor_says_what_does_not_fit():
-    from pgpt_lib.config import Budget
+    profile = load_profile("smoke", {"budget": {"memory_gb": 8, "disk_gb": 1}})
+    fit = doctor.needs(profile, {"memory_gb": 2.0, "disk_gb": 5.0})
+    assert not fit["fits"] and fit["lacks"] == ["memory: 8 GB needed, 2.0 free"]
 
-    fit = doctor._fit(Budget(memory_gb=8, disk_gb=1, minutes={"a": 2, "b": 3}), {"memory_gb": 2.0, "disk_gb": 5.0})
-    assert not fit["fits"] and fit["minutes"] == 5 and fit["lacks"] == ["memory: 8 GB needed, 2.0 free"]
+
+def test_doctor_prefers_measured_minutes_and_says_so(monkeypatch, tmp_path):
+    monkeypatch.setattr(project, "report_folder", lambda name: tmp_path / name)
+    budget = {"budget.minutes": {"04_model_and_decoding": 2, "05_training": 7, "06_evaluation": 3, "11_demo": 1}}
+    profile = load_profile("photos", {**budget, "budget.minutes.01_layer_fusion": 4})
+    free = {"memory_gb": 99.0, "disk_gb": 99.0}
+    found = doctor.needs(profile, free)
+    assert (found["minutes"], found["measured"]) == (17, 0)
+    assert doctor._spoken_minutes("photos", found) == "about 17 min (as its notebooks expect)"
+    (tmp_path / "photos").mkdir()
+    seconds = {"05_training": 600, "06_evaluation": 30, "00_setup_and_data": 9999}  # the last is none of its series
+    (tmp_path / "photos" / "report.json").write_text(json.dumps({"seconds": seconds}))
+    found = doctor.needs(profile, free)
+    assert (found["minutes"], found["measured"]) == (17.5, 10.5)
+    spoken = doctor._spoken_minutes("photos", found)
+    assert spoken == "about 18 min (10 of them measured in reports/photos)"
 
 
 def test_standard_output_holds_one_object_whatever_libraries_print():

@@ -95,6 +95,13 @@ def test_intervals_hold_their_value_and_repeat(seed: int, entries: int, images: 
         assert result == pytest.approx([result[0]] * 3), "one image: nothing to draw"
 
 
+def test_an_interval_does_not_hang_on_the_names_of_images() -> None:
+    hits = np.random.default_rng(0).random(30) < 0.5
+    numbers = [i // 2 for i in range(30)]
+    names = [[str(k) for k in numbers], [f"{99 - k}.png" for k in numbers], [f"scene-{k:03}" for k in numbers]]
+    assert rate(names[0], hits) == rate(names[1], hits) == rate(names[2], hits)
+
+
 def test_interval_covers_and_resamples_images() -> None:
     """95 of 100 intervals hold the truth; and sentences that repeat within an image do not narrow them."""
     rng = np.random.default_rng(0)

@@ -116,6 +116,11 @@ def test_a_source_gives_every_record_once_before_it_repeats_one(root: Path) -> N
             == sorted(t.text for i in kept for t in source.reader.sample(int(i)).turns if t.role == "assistant")
         )
         assert {s.sample_id for s in epochs[0]}.isdisjoint({s.sample_id for s in epochs[1]})
+    given = [
+        [n * stream.counts[name] // BLOCK - s.dialogues for name, s in stream.sources.items()]
+        for n in (stream.epoch_length - 1, stream.epoch_length)
+    ]
+    assert min(given[0]) < 0 <= min(given[1]), "an epoch is as long as the source that needs longest"
     longest = max(len(s.turns) for s in stream.batch(0, 60) if source_of(s) == "grefcoco")
     assert longest == 4, "two expressions of a picture in a dialogue"
     assert all(len(s.turns) == 2 for s in stream.batch(0, 60) if source_of(s) == "coco_captions")

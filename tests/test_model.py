@@ -283,9 +283,7 @@ def test_shared_fusion_and_fewer_signals(make_model, samples, features) -> None:
     assert all(g is not None for g in gradients(model, model.collate(samples, features)).values())
 
 
-def test_errors_name_the_cause(make_model, model, samples, features) -> None:
-    with pytest.raises(InputError, match="'colour'"):
-        make_model(signals=("box", "colour"))
+def test_errors_name_the_cause(model, samples, features) -> None:
     with pytest.raises(InputError, match="no loader"):
         model.collate(samples)
     with pytest.raises(InputError, match="sample blind"):

@@ -42,6 +42,15 @@ def test_profiles_load_and_ship_with_the_package():
     assert len({load_profile(name).digest() for name in profile_names()}) == len(profile_names())
 
 
+def test_the_readme_says_what_each_profile_asks_for():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w-]+)` \|[^|]*\| ([\d.]+) GB(?: a process)? \| ([\d.]+) GB \|$", readme, re.M)
+    assert len(rows) == len(profile_names())
+    for name, memory, disk in rows:
+        budget = load_profile(name).budget
+        assert (float(memory), float(disk)) == (budget.memory_gb, budget.disk_gb), name
+
+
 def test_bad_versions_are_refused(monkeypatch):
     assert requirements.problems() == []
     real = metadata.version

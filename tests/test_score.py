@@ -14,9 +14,13 @@ import pytest
 import refer_layout as layout
 
 from pgpt_lib.data.refcoco import RefCOCO
+from pgpt_lib.data.refshapes.export import write_refshapes
 from pgpt_lib.errors import InputError
+from pgpt_lib.evaluation import Prediction, save_predictions
+from pgpt_lib.evaluation.checkpoint import refshapes_samples
+from pgpt_lib.evaluation.grounding import rec_scores
 from pgpt_lib.metrics import iou_xywh
-from pgpt_lib.regions import mask_to_rle, rle_to_mask, to_rle
+from pgpt_lib.regions import Region, mask_to_rle, rle_to_mask, to_rle
 from pgpt_lib.scoring import read_predictions, score_file, score_predictions, truths_of
 
 KEYS = ["n", "missing", "acc@0.5", "miou_box", "ciou", "miou_mask", "p@0.5", "p@0.7", "p@0.9", "emission_rate"]
@@ -214,3 +218,62 @@ def test_real_annotations_against_plain_numpy(dataset: str, split: str) -> None:
     assert value(scores["p@0.7"]) == pytest.approx(np.mean(np.array(ious) > 0.7))
     assert value(scores["miou_box"]) == pytest.approx(np.mean(boxes))
     assert value(scores["acc@0.5"]) == pytest.approx(np.mean(np.array(boxes) > 0.5))
+
+
+# ------------------------------------------------------------ what `evaluate` saved of RefShapes
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of thirty scenes, of which three are val's, testA's and testB's each."""
+    root = tmp_path_factory.mktemp("refshapes")
+    write_refshapes(root, 30, 5, "smoke")
+    return root
+
+
+def answers(dataset: str, split: str, seed: int, scenes: int = 3) -> list[Prediction]:
+    """What a model might answer: boxes beside the truth, masks of other objects, nothing; and a caption."""
+    samples = refshapes_samples(dataset, split, scenes, seed, "smoke", ["rec", "caption"])
+    regions = [s.turns[1].regions[0] for s in samples if s.task == "rec"]
+    found = []
+    for i, sample in enumerate(samples):
+        if sample.task != "rec" or i % 5 == 4:
+            found.append(Prediction(sample, "a star"))
+            continue
+        x1, y1, x2, y2 = sample.turns[1].regions[0].box
+        box = (x1 + 0.01 * (i % 4), y1, min(1, x2 + 0.013 * i), y2)
+        mask = (sample.turns[1].regions[0] if i % 2 else regions[i - 1]).mask
+        found.append(Prediction(sample, "<vis>", (Region(box=box, mask=mask),)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split"), [("refcoco", "val"), ("refcoco+", "testA"), ("refcocog", "val"), ("refcoco", "train")]
+)
+def test_answers_about_refshapes_score_as_evaluate_scored_them(
+    written: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, dataset: str, split: str
+) -> None:
+    predictions = answers(dataset, split, 5, 21 if split == "train" else 3)
+    save_predictions(tmp_path / "saved.json", predictions)
+    scores = score_file(tmp_path / "saved.json", written, dataset, split)
+    own = rec_scores([p for p in predictions if p.sample.task == "rec"])
+    assert scores["missing"] == 0 and 0 < own["acc@0.5"][0] < 1 and 0 < own["ciou"][0] < 1
+    assert list(scores) == list(own) and all(scores[key] == pytest.approx(own[key], rel=1e-12) for key in own)
+    assert f"not scored: {len(predictions) - own['n']} answers of other tasks (caption" in caplog.text
+
+
+def test_answers_about_other_scenes_are_refused(written: Path, tmp_path: Path) -> None:
+    for dataset, split, seed, scenes in (("refcoco", "val", 6, 3), ("refcoco+", "val", 5, 3), ("refcoco", "val", 5, 4)):
+        save_predictions(tmp_path / "saved.json", answers(dataset, split, seed, scenes))
+        with pytest.raises(InputError, match=r"sent_id \d+ is unknown in this data set and split"):
+            score_file(tmp_path / "saved.json", written, "refcoco", "val")
+    save_predictions(tmp_path / "saved.json", answers("refcocog", "test", 5))
+    with pytest.raises(InputError, match="expected a whole number as sent_id"):
+        score_file(tmp_path / "saved.json", written, "refcocog", "test")
+
+
+def test_numbers_of_sentences_do_not_hang_on_the_number_of_scenes(written: Path, tmp_path: Path) -> None:
+    write_refshapes(tmp_path, 10, 5, "smoke")
+    for dataset in ("refcoco", "refcocog"):
+        few, many = ({t.sent_id: t.bbox for t in truths_of(RefCOCO(r, dataset, None))} for r in (tmp_path, written))
+        assert len(few) < len(many) and few == {number: many[number] for number in few}

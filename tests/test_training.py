@@ -23,8 +23,9 @@ from pgpt_lib.batch import Batch
 from pgpt_lib.checkpoint import load_checkpoint
 from pgpt_lib.cli import main
 from pgpt_lib.data.sample import Sample
+from pgpt_lib.diagnosis import EmissionWatch
 from pgpt_lib.errors import InputError, RunError
-from pgpt_lib.optimisation import build_optimizer, is_decayed, learning_rate, optimiser_step, step_seed
+from pgpt_lib.optimisation import StepFigures, build_optimizer, is_decayed, learning_rate, optimiser_step, step_seed
 from pgpt_lib.train_log import TrainLog
 from pgpt_lib.training import fit, with_settings
 
@@ -228,12 +229,41 @@ def test_silence_is_noticed_with_its_cause(tmp_path: Path, capsys: pytest.Captur
     profile = toy_profile(21, lr=1e-6)
     run_toy(tmp_path / "slow", profile)
     said = capsys.readouterr().err
-    assert "after 20 steps the model predicts <vis> at none" in said and "training.lr 1e-06" in said
+    assert "after 20 steps the model predicts <vis> at 0 of" in said and "training.lr 1e-06" in said
     dumb = profile.model_copy(update={"losses": profile.losses.model_copy(update={"language": 0.0})})
     run_toy(tmp_path / "dumb", dumb)
     assert "losses.language is 0" in capsys.readouterr().err
     run_toy(tmp_path / "fine", toy_profile(21, lr=0.3))
     assert "predicts <vis>" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("emitted", "first", "told"),
+    [
+        ({}, 0, "after 100 steps the model predicts <vis> at 0 of 100 places where answers of the last 10 steps"),
+        ({100: 1}, 0, "at 1 of 100 places"),  # one lucky guess
+        (dict.fromkeys(range(91, 100), 1), 0, None),  # the last step alone was unlucky
+        ({99: 10}, 95, None),
+        ({}, 95, "after 105 steps"),
+        ({}, 985, "after 995 steps"),
+    ],
+)
+def test_no_single_step_decides_whether_the_model_is_silent(emitted: dict, first: int, told: str | None) -> None:
+    watch = EmissionWatch(toy_profile(1000), ["lm_head"], first)
+    figures = {step: StepFigures({}, 0.0, 0.0, 1, emitted.get(step, 0), 10) for step in range(first + 1, 1001)}
+    said = [warning for step, of_step in figures.items() if (warning := watch.after(step, of_step))]
+    assert len(said) == (told is not None) and (told or "") in "".join(said)
+
+
+def test_answers_without_regions_are_no_silence() -> None:
+    watch = EmissionWatch(toy_profile(20), ["lm_head"])
+    assert not any(watch.after(step, StepFigures({}, 0.0, 0.0, 1, 0, 0)) for step in range(1, 21))
+
+
+def test_the_epoch_is_counted_in_the_streams_own_dialogues(tmp_path: Path) -> None:
+    run_toy(tmp_path, toy_profile(4))
+    state = json.loads((tmp_path / "checkpoint/step_4/state.json").read_text())
+    assert state["epoch"] == 4 * 6 // ToyStream.epoch_length == 2
 
 
 def test_a_setting_out_of_range_is_named() -> None:

@@ -43,6 +43,7 @@ class FewPictures:
     """Four dialogues a step, each about its own picture, of one to three questions."""
 
     images: FewPictures
+    epoch_length = 8
 
     def __init__(self, regions) -> None:
         self.regions, self.images = regions, self

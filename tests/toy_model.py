@@ -71,6 +71,7 @@ class ToyStream:
     """Answers of different lengths, two in three with a box."""
 
     images = None
+    epoch_length = 10
 
     def image_ids(self) -> list[str]:
         return []

@@ -27,6 +27,7 @@ class Few:
 
     def __init__(self, stream: Stream, size: int) -> None:
         self.stream, self.images = stream, stream.images
+        self.epoch_length = DISTINCT * size
         self._keys = list(dict.fromkeys(s.image_id for k in range(DISTINCT) for s in stream.batch(k, size)))
 
     def image_ids(self) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from ._output import JsonFlag, results
+
+if TYPE_CHECKING:
+    from ..config import Profile
 
 
 def doctor(json: JsonFlag = False) -> None:
@@ -21,7 +24,7 @@ def doctor(json: JsonFlag = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """Versions with their problems, the machine, free memory and disk in GiB, and what each profile lacks here."""
+    """Versions with their problems, the machine, free memory and disk in GiB, and what each profile needs and lacks."""
     import psutil
     import torch  # so that accelerators are seen
 
@@ -39,16 +42,33 @@ def examine() -> dict[str, Any]:
         "machine": project.machine(),
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "free": free,
-        "profiles": {name: _fit(load_profile(name).budget, free) for name in profile_names()},
+        "profiles": {name: needs(load_profile(name), free) for name in profile_names()},
     }
 
 
-def _fit(budget: Any, free: Mapping[str, float]) -> dict[str, Any]:
-    """What a profile needs, and which of it is not free here."""
-    needs = {"memory_gb": budget.memory_gb, "disk_gb": budget.disk_gb}
-    short = {name: value for name, value in needs.items() if value > free[name]}
+def needs(profile: Profile, free: Mapping[str, float]) -> dict[str, Any]:
+    """What a profile asks for, which of it is not free here, and the minutes that its series takes.
+
+    `measured` are those of the minutes that the profile's report has measured, on its machine; the others are what
+    profile and notebooks expect.
+    """
+    asked = {"memory_gb": profile.budget.memory_gb, "disk_gb": profile.budget.disk_gb}
+    short = {name: value for name, value in asked.items() if value > free[name]}
     lacks = [f"{name[:-3]}: {value:g} GB needed, {free[name]:.1f} free" for name, value in short.items()]
-    return {**needs, "minutes": sum(budget.minutes.values()) or None, "fits": not lacks, "lacks": lacks}
+    return {**asked, **_minutes(profile), "fits": not lacks, "lacks": lacks}
+
+
+def _minutes(profile: Profile) -> dict[str, Any]:
+    from .. import project
+    from ..files import read_json
+    from ..reproduce import plan
+
+    out = project.report_folder(profile.name)
+    seconds = (read_json(out / "report.json") or {}).get("seconds", {})
+    steps = plan(profile, out, {})
+    measured = sum(seconds[step.slug] for step in steps if step.slug in seconds) / 60
+    expected = sum(step.minutes for step in steps if step.slug not in seconds)
+    return {"minutes": measured + expected, "measured": measured}
 
 
 def _text(found: Mapping[str, Any]) -> str:
@@ -58,8 +78,14 @@ def _text(found: Mapping[str, Any]) -> str:
     lines.append("versions  " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     lines.append("free      " + ", ".join(f"{value:.1f} GB {name[:-3]}" for name, value in found["free"].items()))
     for name, profile in found["profiles"].items():
-        minutes = f", about {profile['minutes']:.0f} min" if profile["minutes"] else ""
-        needs = f"{profile['memory_gb']:g} GB memory, {profile['disk_gb']:g} GB disk{minutes}"
-        lines.append(f"profile   {name}: {'fits' if profile['fits'] else '; '.join(profile['lacks'])} (needs {needs})")
+        asked = f"{profile['memory_gb']:g} GB memory, {profile['disk_gb']:g} GB disk, {_spoken_minutes(name, profile)}"
+        lines.append(f"profile   {name}: {'fits' if profile['fits'] else '; '.join(profile['lacks'])} (needs {asked})")
     lines += [f"problem   {problem}" for problem in found["problems"]] or ["no problem found"]
     return "\n".join(lines)
+
+
+def _spoken_minutes(name: str, profile: Mapping[str, Any]) -> str:
+    """The minutes of a series, and where they come from."""
+    total, measured = profile["minutes"], profile["measured"]
+    source = f"{measured:.0f} of them measured in reports/{name}" if measured else "as its notebooks expect"
+    return f"about {total:.0f} min ({source})"

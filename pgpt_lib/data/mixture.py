@@ -79,6 +79,7 @@ class MixtureStream:
 
     Attributes:
         removed: what the leakage guard took, by source; it is also printed on standard error.
+        epoch_length: dialogues in which every source's share comes to all it has; most give some of it twice by then.
         counts: each source's dialogues in a block of `BLOCK`.
     """
 
@@ -98,6 +99,7 @@ class MixtureStream:
         self.counts = shares(sources)
         protected = protected_pictures(Path(root))
         self.sources = {name: Source(open_source(name, root), protected, turns, seed) for name in sources}
+        self.epoch_length = max(-(-s.dialogues * BLOCK // self.counts[name]) for name, s in self.sources.items())
         self.removed: dict[str, Removed] = {name: source.removed for name, source in self.sources.items()}
         if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
             print(*lines(self.removed), sep="\n", file=sys.stderr, flush=True)

@@ -58,6 +58,11 @@ class Stream(Protocol):
         """Where the samples' pictures come from."""
         ...
 
+    @property
+    def epoch_length(self) -> int:
+        """Dialogues in an epoch, which gives all that there is; of several sources the smaller ones repeat theirs."""
+        ...
+
     def image_ids(self) -> Sequence[str]:
         """Every image that `batch` can ask for, so that features can be cached beforehand."""
         ...

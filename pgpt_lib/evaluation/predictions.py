@@ -177,14 +177,14 @@ def predict(
 
 
 def record_of(prediction: Prediction) -> dict[str, Any]:
-    """A prediction as JSON: the sample's id, the first region in COCO's terms (null when none was given), the words.
+    """A prediction as JSON: the sample's ids, the first region in COCO's terms (null when none was given), the words.
 
-    The id is `sent_id` where the sample has one, as `score` reads it; answers with several regions list them all.
+    `sent_id`, which `score` reads, stands there where the sample has one; answers with several regions list them all.
     """
     sample, first = prediction.sample, prediction.first
     place = first.to_coco(*sample.size) if first else {"bbox": None, "segmentation": None}
-    key = {"sent_id": sample.extra["sent_id"]} if "sent_id" in sample.extra else {"sample_id": sample.sample_id}
-    record = {**key, "task": sample.task, **place, "text": prediction.text}
+    numbered = {"sent_id": sample.extra["sent_id"]} if "sent_id" in sample.extra else {}
+    record = {"sample_id": sample.sample_id, **numbered, "task": sample.task, **place, "text": prediction.text}
     if len(prediction.regions) > 1:
         record["regions"] = [region.to_coco(*sample.size) for region in prediction.regions]
     return record

@@ -17,16 +17,17 @@ from . import questions
 from .levels import SHAPES, Level, get_level
 from .render import masks, render
 from .scene import Scene, Thing, make_scene, stream
-from .world import SPLITS, rec_samples
+from .world import SPLITS, WRITTEN, rec_samples
 
 CROSS = ((1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1))
-_TENTHS = ("train",) * 7 + ("val", "testA", "testB")
+_TENTHS = tuple(split for split, places in WRITTEN.items() for _ in places)
 
 
 def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> dict:
     """Write pictures, `instances.json` and refs for the three styles, captions, questions and `world.json`.
 
-    Of ten scenes seven are train's, one val's, one testA's and one testB's (both together are RefCOCOg's test).
+    Of ten scenes seven are train's, one val's, one testA's and one testB's (both together are RefCOCOg's test). Numbers
+    of pictures and sentences do not depend on how many scenes there are.
 
     Returns:
         what `world.json` says.
@@ -141,16 +142,17 @@ def _refs(
                 image = number[sample.image_id]
                 words = sample.extra["expression"]
                 annotation = annotations[first[image] + sample.extra["object"] - 1]
-                sentence = {"sent_id": len(refs), "sent": words, "raw": words, "tokens": words.split()}
+                sent_id = sample.extra["sent_id"]
+                sentence = {"sent_id": sent_id, "sent": words, "raw": words, "tokens": words.split()}
                 refs.append(
                     {
-                        "ref_id": len(refs),
+                        "ref_id": sent_id,  # an object has one expression of a style
                         "ann_id": annotation["id"],
                         "image_id": image,
                         "category_id": annotation["category_id"],
                         "split": split,
                         "file_name": f"{sample.image_id}.png",
-                        "sent_ids": [len(refs)],
+                        "sent_ids": [sent_id],
                         "sentences": [sentence],
                     }
                 )

@@ -15,6 +15,8 @@ from .render import render
 from .scene import Scene, make_scene, stream
 from .tasks import STYLES, Exchange, make_exchange, question, refer_to, scene_regions
 
+WRITTEN = {"train": range(7), "val": (7,), "testA": (8,), "testB": (9,)}
+"""Of ten scenes that are written to a folder, which are of a split; RefCOCOg's test there is testA and testB."""
 SPLITS = {
     "refcoco": ("train", "val", "testA", "testB"),
     "refcoco+": ("train", "val", "testA", "testB"),
@@ -55,12 +57,32 @@ def image_id(level: str, split: str, seed: int, index: int) -> str:
     return f"{level}-{split}-{seed}-{index}"
 
 
+def written_place(split: str, index: int) -> int | None:
+    """Which picture of a written folder a scene is, counted from 0 over all splits; None of a split not written."""
+    places = WRITTEN.get(split)
+    return None if places is None else 10 * (index // len(places)) + places[index % len(places)]
+
+
+def sentence_id(dataset: str, level: str, split: str, seed: int, index: int, thing: int) -> int | None:
+    """The number that a written folder gives to an expression; None of a split that is not written.
+
+    Its decimal digits are seed, level, style, seven of the picture and two of the object, so that it depends on nothing
+    else, and a folder of another seed, level or style does not know it.
+    """
+    place = written_place(split, index)
+    if place is None:
+        return None
+    world = (10 * seed + list(LEVELS).index(level)) * 10 + list(SPLITS).index(dataset)
+    return (world * 10**7 + place) * 100 + thing
+
+
 class RefShapesStream:
     """Dialogues for training: a fixed set of scenes in an order drawn anew each epoch, new questions each time."""
 
     def __init__(self, level: str, scenes: int, seed: int, tasks: Mapping[str, float], turns: int) -> None:
         self.images = RefShapesImages()
         self.level, self.scenes, self.seed, self.turns = level, scenes, seed, turns
+        self.epoch_length = scenes  # a dialogue each
         self.tasks, self.weights = tuple(tasks), tuple(tasks.values())
 
     def image_ids(self) -> Sequence[str]:
@@ -125,6 +147,8 @@ def rec_samples(
         split: train, val, testA (round targets), testB (angular targets); for refcocog train, val, test.
         kinds: keep to the kinds of target that testA and testB are made of.
 
+    `extra["sent_id"]` is the expression's number in a folder that `export.write_refshapes` wrote (`sentence_id`).
+
     Raises:
         InputError: an unknown data set or split.
     """
@@ -142,7 +166,11 @@ def rec_samples(
                 continue
             exchange = refer_to(scene, i, dataset, rng, held_out=True)
             if exchange is not None:
-                samples.append(_sample(f"{key}/{dataset}/{i}", key, exchange, "rec"))
+                sample = _sample(f"{key}/{dataset}/{i}", key, exchange, "rec")
+                number = sentence_id(dataset, level, split, seed, index, i)
+                if number is not None:
+                    sample.extra["sent_id"] = number
+                samples.append(sample)
     return samples
 
 
