@@ -256,7 +256,7 @@ def test_a_damaged_submission_is_put_into_its_frame(course, tmp_path, damage):
 def said_by(*outputs: nbformat.NotebookNode) -> str:
     """What a test cell with these outputs says."""
     cell = nbformat.v4.new_code_cell("checks.check_a(f)\nchecks.check_a(f, seed=5)", outputs=list(outputs))
-    (verdict,) = execution._verdict(cell, False)
+    (verdict,) = execution._verdict(cell)
     return verdict.get("text", "") or verdict.evalue
 
 
