@@ -65,15 +65,16 @@ def read_grades(out: Path) -> tuple[dict[tuple[str, str], float], dict[tuple[str
     return {key: float(row["points"]) for key, row in rows.items()}, {key: row["message"] for key, row in rows.items()}
 
 
-def hand_in(folder: Path, student: str, **changed: str) -> None:
-    """The solved assignment, with some exercises' cells written otherwise."""
+def hand_in(folder: Path, student: str, **changed: str | None) -> None:
+    """The solved assignment, with some exercises' cells written otherwise, or deleted where it says None."""
     lesson = read_lesson(ROOT / "notebooks" / "src" / f"{NAME}.py")
     solved = solution_version(lesson.graded)
     for made, cell in zip(solved.cells, lesson.graded.cells, strict=True):
         if "nbgrader" in cell.metadata:
             made.metadata["nbgrader"] = cell.metadata["nbgrader"]
             made.source = changed.get(cell.metadata.nbgrader.grade_id, made.source)
-        made.source = made.source.replace('profile: str = "smoke"', 'profile: str = "my-own"')
+        made.source = made.source and made.source.replace('profile: str = "smoke"', 'profile: str = "my-own"')
+    solved.cells = [cell for cell in solved.cells if cell.source is not None]
     path = folder / student / NAME / f"{NAME}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(solved, path)
@@ -129,7 +130,7 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
 def test_what_takes_all_memory_or_prints_without_end_is_named(tmp_path):
     submitted, out = tmp_path / "submitted", tmp_path / "graded"
     hand_in(submitted, "filling", my_giou=FILLING, my_dice_loss=FILLING_TENSORS)
-    hand_in(submitted, "flooding", my_dice_loss=FLOODING, my_bce_loss=FLOODED_CELL)
+    hand_in(submitted, "flooding", my_giou=None, my_dice_loss=FLOODING, my_bce_loss=FLOODED_CELL)
     hand_in(submitted, "mapping", my_dice_loss=MAPPING)
     limits = Limits(cell_seconds=40, total_seconds=150, memory_gb=1.0)
     grade_class(submitted, out, seed=SEED, workers=1, limits=limits, log=lambda line: None)
@@ -137,11 +138,12 @@ def test_what_takes_all_memory_or_prints_without_end_is_named(tmp_path):
     names = ("my_giou", "my_dice_loss", "my_bce_loss")
     assert {s: [points[s, name] for name in names] for s in ("filling", "flooding", "mapping")} == {
         "filling": [0, 0, 2],
-        "flooding": [2, 0, 2],  # a right function is one, whatever its cell prints
+        "flooding": [0, 0, 2],  # a right function is one, whatever its cell prints
         "mapping": [2, 0, 0],
     }
     for name in names[:2]:
         assert messages["filling", name].startswith("your function ran out of memory for ")
+    assert messages["flooding", "my_giou"].startswith("its cell was deleted; ")
     assert messages["flooding", "my_dice_loss"] == "it printed more than 5 million characters, and was stopped"
     assert messages["flooding", "my_bce_loss"] == (
         "its cell failed: it printed more than 5 million characters, and was stopped; right"
