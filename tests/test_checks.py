@@ -89,7 +89,7 @@ def test_a_function_is_noticed_before_and_after_its_module_is_loaded(monkeypatch
         with calls_to([name]) as called:
             from pgpt_lib.project import describe as borrowed
 
-            borrowed({"cpu": "one"})
+            borrowed({"processor": "a", "cores": 2, "memory_gb": 3})
         assert called == ["describe"]
         monkeypatch.delitem(sys.modules, "pgpt_lib.project")
         monkeypatch.delattr("pgpt_lib.project")

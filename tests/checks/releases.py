@@ -181,7 +181,7 @@ WRONG = {
         (lambda loss: None, "return statement"),
     ],
     "check_token_line": [
-        (lambda t, s: np.polyfit(t, s, 1), "returned 1 results"),
+        (lambda t, s: np.polyfit(t, s, 1), "return them as a tuple"),
         (lambda t, s: tuple(np.polyfit(t, s, 1)), "wrong order"),
         (lambda t, s: (0.0, np.dot(t, s) / np.dot(t, t)), "forced through zero"),
         (lambda t, s: (0.0, np.mean(np.array(s) / np.array(t))), "divide seconds by tokens"),
