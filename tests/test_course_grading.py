@@ -143,7 +143,7 @@ def test_what_takes_all_memory_or_prints_without_end_is_named(tmp_path):
     }
     for name in names[:2]:
         assert messages["filling", name].startswith("your function ran out of memory for ")
-    assert messages["flooding", "my_giou"].startswith("its cell was deleted; ")
+    assert messages["flooding", "my_giou"].startswith("its cell was deleted; there is nothing here yet")
     assert messages["flooding", "my_dice_loss"] == "it printed more than 5 million characters, and was stopped"
     assert messages["flooding", "my_bce_loss"] == (
         "its cell failed: it printed more than 5 million characters, and was stopped; right"
