@@ -80,6 +80,8 @@ class PerceptionGPT(nn.Module):
         tower: the frozen vision tower. It is run only on batches of pixels; cached features need its shapes alone.
     """
 
+    word_rms: Tensor  # the root mean square of the embeddings of the words that the language model came with
+
     def __init__(self, profile: Profile, llm: PreTrainedModel, chat: Chat, tower: VisionTower) -> None:
         super().__init__()
         self.profile, self.chat = profile, chat

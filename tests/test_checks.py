@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import pkgutil
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from checks import (
     comparison,
@@ -22,6 +27,9 @@ from checks import (
 )
 
 from pgpt_lib import checks
+from pgpt_lib.checks.answers import as_parts, fault_of_form, relation
+from pgpt_lib.checks.calls import calls_to
+from pgpt_lib.project import ROOT
 
 PARTS = (regions, frames, losses, probing, point, model, decoding, training, comparison, speed, releases, pointing)
 RIGHT = {name: solutions for part in PARTS for name, solutions in part.RIGHT.items()}
@@ -52,6 +60,7 @@ def test_wrong_solutions_hear_their_mistake(name: str, solution: Callable[..., A
         with pytest.raises(checks.CheckFailed) as failure:
             getattr(checks, name)(solution, seed=seed)
         assert message in str(failure.value)
+        assert "wrong for " not in str(failure.value)  # what is said where no mistake was recognised
 
 
 def test_inputs_depend_on_the_seed() -> None:
@@ -60,6 +69,68 @@ def test_inputs_depend_on_the_seed() -> None:
         with pytest.raises(checks.CheckFailed, match="return statement"):
             checks.check_giou(lambda a, b, sums=sums: sums.append(float(b.sum())), seed=seed)
     assert len({tuple(sums) for sums in seen.values()}) == len(SEEDS)
+
+
+def test_what_is_forbidden_is_named_as_it_is_defined() -> None:
+    named = {
+        name
+        for path in (ROOT / "pgpt_lib" / "checks").glob("*.py")
+        for name in re.findall(r'"(pgpt_lib(?:\.\w+){2,})"', path.read_text(encoding="utf-8"))
+    }
+    assert len(named) > 30
+    for name in named:
+        function = inspect.unwrap(pkgutil.resolve_name(name))
+        assert f"{function.__module__}.{function.__qualname__}" == name
+
+
+def test_a_function_is_noticed_before_and_after_its_module_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "pgpt_lib.project.describe"
+    for _ in range(2):
+        with calls_to([name]) as called:
+            from pgpt_lib.project import describe as borrowed
+
+            borrowed({"processor": "a", "cores": 2, "memory_gb": 3})
+        assert called == ["describe"]
+        monkeypatch.delitem(sys.modules, "pgpt_lib.project")
+        monkeypatch.delattr("pgpt_lib.project")
+
+
+@pytest.mark.parametrize(
+    ("mine", "said"),
+    [
+        (lambda x: -x, "the wrong sign"),
+        (lambda x: 1 - x, "1 minus"),
+        (lambda x: 3.5 * x, "one and the same factor"),
+        (lambda x: x + 0.25, "one and the same amount"),
+        (lambda x: x[::-1], "in the wrong places"),
+        (lambda x: x**2, ""),
+        (lambda x: 0 * x, ""),
+        (lambda x: x * np.nan, ""),
+        (lambda x: x[:2], ""),
+        (lambda x: None, ""),
+    ],
+)
+def test_what_wrong_numbers_have_in_common(mine: Callable[..., Any], said: str) -> None:
+    cases = [np.array([0.2, 0.9, 0.4]), np.array([0.1, 0.35])]
+    found = relation([as_parts(mine(x)) for x in cases], [as_parts(x) for x in cases], 1e-4)
+    assert said in found and bool(said) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("mine", "right", "said"),
+    [
+        (1.0, (1.0, 2.0), "returned 1 result for a case, not 2 results: return them as a tuple"),
+        (0.5, [0.5, 0.5], "a single number, where each has its own"),
+        ([0.5, 0.5], 0.5, "is a mean or a sum missing?"),
+        (np.zeros((2, 3)), np.zeros((3, 2)), "its axes are in the wrong order"),
+        (np.zeros(6), np.zeros((3, 2)), "as many numbers, in another form"),
+        ([0.5, 0.5], None, "where the answer is None"),
+        ([0.5, 0.5], [0.5, 0.5], ""),
+    ],
+)
+def test_faults_of_form_are_named(mine: Any, right: Any, said: str) -> None:
+    found = fault_of_form(as_parts(mine), as_parts(right), "a case")
+    assert said in found and bool(said) == bool(found)
 
 
 def test_an_open_exercise_is_told_from_a_wrong_one() -> None:

@@ -18,7 +18,7 @@ pytest.importorskip("nbgrader", reason="the course needs pgpt-lib[course]")
 from pgpt_lib import notebook_sources
 from pgpt_lib.course import building, execution, sandbox, slicing, submissions
 from pgpt_lib.course.assignments import read_lesson, without_hidden
-from pgpt_lib.course.feedback import HIDDEN, scrub
+from pgpt_lib.course.feedback import HIDDEN, on_its_own, scrub
 from pgpt_lib.course.grading import grades_csv
 from pgpt_lib.errors import InputError
 from pgpt_lib.project import ROOT
@@ -250,13 +250,13 @@ def test_a_damaged_submission_is_put_into_its_frame(course, tmp_path, damage):
             "my_dice_loss": "its test was deleted and put back",
         }
         order = ids(prepared.notebook.cells)
-        assert order.index("my_dice_loss") < order.index("my_dice_loss_check")
+        assert order == ids(released.cells)
 
 
 def said_by(*outputs: nbformat.NotebookNode) -> str:
     """What a test cell with these outputs says."""
     cell = nbformat.v4.new_code_cell("checks.check_a(f)\nchecks.check_a(f, seed=5)", outputs=list(outputs))
-    (verdict,) = execution._verdict(cell, False)
+    (verdict,) = execution._verdict(cell)
     return verdict.get("text", "") or verdict.evalue
 
 
@@ -290,6 +290,23 @@ def test_feedback_shows_no_hidden_test():
     text = nbformat.writes(made)
     assert "grading_seed" not in text and "777123" not in text and "/home/prof" not in text
     assert "CheckFailed: wrong" in text and text.count(HIDDEN) == 3
+
+
+def test_a_feedback_page_needs_no_network():
+    script = (
+        '<!-- Load mathjax -->\n<script src="https://cdn.example/m.js"></script>\n<!-- End of mathjax configuration -->'
+    )
+    page = (
+        f"<head>{script}</head><p>$$a &lt; \\text{{b}}$$ and $x_1$, a <a href="
+        '"../docs/glossary.md#iou">mean <em>IoU</em></a>, <a href="#top">top</a></p>'
+        "<p>it costs $5 or \\$6$, $\\nothing{known}$</p><pre>echo $HOME $PATH</pre><code>$a$</code>"
+    )
+    alone = on_its_own(page)
+    assert "https:" not in alone.replace("http://www.w3.org", "") and "script" not in alone
+    assert alone.count("<math ") == 2 and 'display="block"' in alone and "<msub>" in alone
+    assert "a mean <em>IoU</em>, <a" in alone and '<a href="#top">top</a>' in alone
+    for kept in ("it costs $5 or \\$6$", "$\\nothing{known}$", "<pre>echo $HOME $PATH</pre>", "<code>$a$</code>"):
+        assert kept in alone
 
 
 def test_the_table_is_safe_to_open():

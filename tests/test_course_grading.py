@@ -36,16 +36,45 @@ WARNING = """def my_bce_loss(logits, target):
     assert run.profile.name == "smoke" and pairs == 400  # the lesson's, though this student's says otherwise
     return (torch.logaddexp(0 * logits, logits) - target * logits).mean()"""
 
+FILLING = """def my_giou(a, b):
+    kept = []
+    while True:
+        kept.append(bytearray(50_000_000))"""
+FILLING_TENSORS = """def my_dice_loss(logits, target):
+    return torch.ones(10**10).mean()"""
+MAPPING = """def my_dice_loss(logits, target):
+    import mmap
+    shared = mmap.mmap(-1, 3 * 2**30)  # shared memory, which limits of a process leave out
+    for page in range(0, 3 * 2**30, 4096):
+        shared[page] = 1"""
+FLOODING = """def my_dice_loss(logits, target):
+    while True:
+        print(1000 * "loss ")"""
+FLOODED_CELL = """def my_bce_loss(logits, target):
+    return (torch.logaddexp(0 * logits, logits) - target * logits).mean()
 
-def hand_in(folder: Path, student: str, **changed: str) -> None:
-    """The solved assignment, with some exercises' cells written otherwise."""
+
+while True:
+    print(1000 * "loss ")"""
+
+
+def read_grades(out: Path) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], str]]:
+    """Points and messages of the table, by student and exercise."""
+    with (out / "grades.csv").open(encoding="utf-8") as file:
+        rows = {(row["student"], row["exercise"]): row for row in csv.DictReader(file)}
+    return {key: float(row["points"]) for key, row in rows.items()}, {key: row["message"] for key, row in rows.items()}
+
+
+def hand_in(folder: Path, student: str, **changed: str | None) -> None:
+    """The solved assignment, with some exercises' cells written otherwise, or deleted where it says None."""
     lesson = read_lesson(ROOT / "notebooks" / "src" / f"{NAME}.py")
     solved = solution_version(lesson.graded)
     for made, cell in zip(solved.cells, lesson.graded.cells, strict=True):
         if "nbgrader" in cell.metadata:
             made.metadata["nbgrader"] = cell.metadata["nbgrader"]
             made.source = changed.get(cell.metadata.nbgrader.grade_id, made.source)
-        made.source = made.source.replace('profile: str = "smoke"', 'profile: str = "my-own"')
+        made.source = made.source and made.source.replace('profile: str = "smoke"', 'profile: str = "my-own"')
+    solved.cells = [cell for cell in solved.cells if cell.source is not None]
     path = folder / student / NAME / f"{NAME}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(solved, path)
@@ -64,10 +93,7 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     limits = Limits(cell_seconds=12, total_seconds=120)
     done = grade_class(submitted, out, seed=SEED, workers=1, limits=limits, log=told.append)
     assert (done["students"], done["submissions"], done["graded"]) == (5, 5, 5)
-    with (out / "grades.csv").open(encoding="utf-8") as file:
-        rows = {(row["student"], row["exercise"]): row for row in csv.DictReader(file)}
-    points = {key: float(row["points"]) for key, row in rows.items()}
-    messages = {key: row["message"] for key, row in rows.items()}
+    points, messages = read_grades(out)
     assert [points["right", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 2, 2]
     assert [points["wrong", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 0, 2]
     assert "divide mask by mask" in messages["wrong", "my_dice_loss"]
@@ -76,7 +102,7 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     assert [points["crashing", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 0, 0]
     assert "the kernel died in the test of my_dice_loss" in messages["crashing", "my_dice_loss"]
     assert "not reached" in messages["crashing", "my_bce_loss"]
-    assert all(messages["no notebook", e] == f"{NAME}.ipynb is not a notebook" for s, e in rows if s == "right")
+    assert all(messages["no notebook", e] == f"{NAME}.ipynb is not a notebook" for s, e in points if s == "right")
     pages = {path.parent.name: path.read_text(encoding="utf-8") for path in (out / "feedback").rglob("*.html")}
     assert sorted(pages) == ["crashing", "hanging", "right", "wrong"]
     for page in pages.values():
@@ -98,6 +124,36 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     (submitted / "no notebook" / NAME / f"{NAME}.ipynb").write_text("{}")
     again = grade_class(submitted, out, workers=1, limits=limits, log=told.append)
     assert again["graded"] == 1 and again["seed"] == SEED
+
+
+@pytest.mark.slow
+def test_what_takes_all_memory_or_prints_without_end_is_named(tmp_path):
+    submitted, out = tmp_path / "submitted", tmp_path / "graded"
+    hand_in(submitted, "filling", my_giou=FILLING, my_dice_loss=FILLING_TENSORS)
+    hand_in(submitted, "flooding", my_giou=None, my_dice_loss=FLOODING, my_bce_loss=FLOODED_CELL)
+    hand_in(submitted, "mapping", my_dice_loss=MAPPING)
+    limits = Limits(cell_seconds=120, total_seconds=600, memory_gb=1.0)  # none is met, but for memory
+    grade_class(submitted, out, seed=SEED, workers=1, limits=limits, log=lambda line: None)
+    points, messages = read_grades(out)
+    names = ("my_giou", "my_dice_loss", "my_bce_loss")
+    assert {s: [points[s, name] for name in names] for s in ("filling", "flooding", "mapping")} == {
+        "filling": [0, 0, 2],
+        "flooding": [0, 0, 2],  # a right function is one, whatever its cell prints
+        "mapping": [2, 0, 0],
+    }
+    for name in names[:2]:
+        assert messages["filling", name].startswith("your function ran out of memory for ")
+    assert messages["flooding", "my_giou"].startswith("its cell was deleted; there is nothing here yet")
+    assert messages["flooding", "my_dice_loss"] == "it printed more than 5 million characters, and was stopped"
+    assert messages["flooding", "my_bce_loss"] == (
+        "its cell failed: it printed more than 5 million characters, and was stopped; right"
+    )
+    ended = "its code took more than 1.0 GB of memory, and was ended in the test of my_dice_loss"
+    assert (
+        messages["mapping", "my_dice_loss"] == ended and messages["mapping", "my_bce_loss"] == f"not reached: {ended}"
+    )
+    page = (out / "feedback" / "flooding" / f"{NAME}.html").read_text(encoding="utf-8")
+    assert "5 million characters" in page and len(page) < 1_000_000
 
 
 def test_an_interrupted_grading_goes_on(tmp_path, monkeypatch):

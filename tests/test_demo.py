@@ -6,17 +6,16 @@ import html
 import io
 import json
 import re
-import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import find_browser, open_page, wait_for_port
 from PIL import Image
 
 from pgpt_lib.demo import intake
@@ -28,9 +27,6 @@ from pgpt_lib.errors import InputError
 from pgpt_lib.project import ROOT
 
 GREY = Image.new("RGB", (64, 48), (120, 120, 120))
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-ALONE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync")  # fmt: skip
 
 
 def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -280,6 +276,7 @@ def test_it_listens_on_this_machine_alone_unless_told() -> None:
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The page of a model that was trained for a moment, served by the command."""
+    find_browser()
     folder = tmp_path_factory.mktemp("demo")
     command = [sys.executable, "-m", "pgpt_lib"]
     train = [*command, "train", "--profile", "smoke", "--steps", "40", "--out", str(folder)]
@@ -289,27 +286,16 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         assert server.stdout is not None
         address = json.loads(server.stdout.readline())["url"]
         port = int(address.rstrip("/").rpartition(":")[2])
-        for _ in range(100):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_for_port(port, 10)
         yield address
         server.terminate()
 
 
 @pytest.mark.slow
 def test_page_in_a_browser(url: str, tmp_path: Path) -> None:
-    playwright = pytest.importorskip(
-        "playwright.sync_api", reason="playwright drives the browser: install the dev extra"
-    )
-    browser_path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if browser_path is None:
-        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=browser_path, args=list(ALONE))
-        page = browser.new_page(viewport={"width": 1280, "height": 900})
-        page.set_default_timeout(30_000)
+    from playwright.sync_api import expect
+
+    with open_page() as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(url)
@@ -332,17 +318,17 @@ def test_page_in_a_browser(url: str, tmp_path: Path) -> None:
         page.mouse.move(*at(0.2, 0.25), steps=4)
         page.mouse.up()
         question = page.get_by_label("Your question")
-        playwright.expect(question).to_have_value("please describe the thing in <vis> .")
+        expect(question).to_have_value("what is the thing in <vis> ?")
         page.get_by_role("button", name="Ask").click()
-        playwright.expect(page.locator(".said")).to_have_text(re.compile("[a-z]{3}"))  # a caption, not the region alone
+        expect(page.locator(".said")).to_have_text(re.compile("[a-z]{3}"))  # a caption, not the region alone
 
         page.get_by_role("button", name="Remove the box").click()
         page.get_by_role("button", name="Ask").click()
-        playwright.expect(page.locator(".about-question .problem")).to_contain_text("draw a box on the picture")
+        expect(page.locator(".about-question .problem")).to_contain_text("draw a box on the picture")
         scene = intake.pictures("smoke")["scene 1"]()
         x1, y1, x2, y2 = scene.objects[-1].box
         page.mouse.click(*at((x1 + x2) / 2, (y1 + y2) / 2))
-        playwright.expect(page.get_by_role("button", name="Remove the box")).to_be_enabled()
+        expect(page.get_by_role("button", name="Remove the box")).to_be_enabled()
         page.get_by_role("button", name="Ask").click()
         page.locator(".said").wait_for()
 
@@ -350,16 +336,15 @@ def test_page_in_a_browser(url: str, tmp_path: Path) -> None:
         for name, (data, words) in {**BAD, **GOOD}.items():
             (tmp_path / name).write_bytes(data)
             page.locator("input[type=file]").set_input_files(tmp_path / name)
-            playwright.expect(told).to_contain_text(words)
-            playwright.expect(told.locator(".problem")).to_have_count(1 if name in BAD else 0)
+            expect(told).to_contain_text(words)
+            expect(told.locator(".problem")).to_have_count(1 if name in BAD else 0)
         picture = page.get_by_label("Picture", exact=True)
-        playwright.expect(picture).to_have_value(OWN)
+        expect(picture).to_have_value(OWN)
         page.get_by_role("button", name="Ask").click()
         page.locator(".said").wait_for()
 
         page.set_viewport_size({"width": 390, "height": 844})  # a phone: nothing sticks out
         picture.select_option("photograph rocket")
-        playwright.expect(page.locator(".said")).to_have_count(0)
+        expect(page.locator(".said")).to_have_count(0)
         page.wait_for_function("document.documentElement.scrollWidth <= 390")
-        browser.close()
     assert all(address.startswith((url, url.replace("http", "ws"), "data:", "blob:")) for address in asked)

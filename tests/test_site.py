@@ -261,7 +261,7 @@ def test_links_of_a_lesson(text, linked):
 
 @with_sphinx
 def test_every_formula_becomes_mathml():
-    from pgpt_lib.site.extension import mathml
+    from pgpt_lib.site.formulas import mathml
 
     cells = [cell for path in NOTEBOOKS for cell in nbformat.read(path, as_version=4).cells]
     formulas = [f for c in cells if c.cell_type == "markdown" for f in re.findall(r"\$\$(.+?)\$\$", c.source, re.S)]

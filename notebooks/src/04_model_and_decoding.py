@@ -261,7 +261,7 @@ for region in [region for turn in sample.turns for region in turn.regions][:4]:
     values, _ = model.signal("box").collate([region], [model.placement(sample)])
     with torch.no_grad():
         nearest = torch.cdist(model.signal("box").encode(values), words).argmin()
-    print("box", np.round(region.box, 2), "reads as", places[nearest])
+    print("box", [round(c, 2) for c in region.box], "reads as", places[nearest])
 
 # %% [markdown]
 # ## 5 · Decoding, token by token

@@ -80,7 +80,14 @@ def check_location_tokens(solution: Function, seed: int = 0) -> None:
                 "you read corners as (y, x): the box is x1, y1, x2, y2",
                 lambda box, bins: cells(by_rows)((box[1], box[0], box[3], box[2]), bins),
             ),
-            Mistake("your tokens are in the wrong order", lambda box, bins: cells(by_rows)(box, bins)[::-1]),
+            Mistake(
+                "you return one token: a box has two, for its upper left and its lower right corner",
+                lambda box, bins: cells(by_rows)(box, bins)[0],
+            ),
+            Mistake(
+                "your tokens are in the wrong order: the upper left corner comes first",
+                lambda box, bins: cells(by_rows)(box, bins)[::-1],
+            ),
         ],
         tolerance=1e-9,
         forbidden=["pgpt_lib.representations.vocabulary.Vocabulary.spell"],
@@ -163,7 +170,7 @@ def check_layer_shares(solution: Function, seed: int = 0) -> None:
     """`solution(hidden_states[B, L, N, C], weights[L])` -> [L]: each layer's share of the weighted sum, adding up to 1.
 
     A layer's part is its weight times the mean length of its tokens (the norm over channels); its share is that part
-    over the sum of all parts.
+    over the sum of all parts. The library holds no such function, so none is forbidden.
     """
     generator = torch.Generator().manual_seed(seed)
     layers = 5
@@ -203,6 +210,8 @@ def check_layer_shares(solution: Function, seed: int = 0) -> None:
             Mistake("you divide by the lengths: a long layer weighs more, not less", shares(lambda x: 1 / lengths(x))),
             Mistake("you take a softmax of the parts; a share is a part over the sum of the parts",
                     lambda x, w: (w * lengths(x)).softmax(0)),
+            Mistake("you have a share for each token: a layer has one, so take the mean over its tokens first",
+                    lambda x, w: w[:, None] * x.norm(dim=-1).mean(0)),
         ],
     )  # fmt: skip
 

@@ -53,6 +53,7 @@ def check_acc_at_half(solution: Function, seed: int = 0) -> None:
             ),
             Mistake("you count the misses", lambda x: share(filled(x) <= 0.5)),
         ],
+        forbidden=["pgpt_lib.metrics.summarise"],
     )
 
 
@@ -126,7 +127,12 @@ def check_free_running_miss(solution: Function, seed: int = 0) -> None:
                 "your results are in the wrong order: mean IoU first",
                 lambda p, t: (emitted(p).mean(), pairs(p, t).mean()),
             ),
+            Mistake(
+                "you return the mean IoU alone: the emission rate is asked for as well, as a second result",
+                lambda p, t: pairs(p, t).mean(),
+            ),
         ],
+        forbidden=["pgpt_lib.metrics.summarise", "pgpt_lib.evaluation.grounding.box_iou"],
     )
 
 
@@ -205,6 +211,10 @@ def check_ciou(solution: Function, seed: int = 0) -> None:
                 scores(lambda i, u, k: (2 * i.sum() / u.sum(), (2 * i / u).mean()), lambda p, t: p.sum() + t.sum()),
             ),
             Mistake("you divide by the true area: that is recall", scores(union=lambda p, t: t.sum())),
+            Mistake(
+                "you return cIoU alone: the mean IoU is asked for as well, as a second result",
+                scores(lambda i, u, k: i.sum() / u.sum()),
+            ),
         ],
-        forbidden=["pgpt_lib.regions.mask_iou", "pgpt_lib.masks.mask_overlap"],
+        forbidden=["pgpt_lib.masks.mask_iou", "pgpt_lib.masks.mask_overlap", "pgpt_lib.metrics.summarise"],
     )

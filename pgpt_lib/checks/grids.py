@@ -53,6 +53,10 @@ def check_mask_grid(solution: Function, seed: int = 0) -> None:
             ),
             Mistake("your grid is transposed: rows come first", blocks(lambda b: b.mean((2, 3)).T)),
             Mistake("you return the uncovered share", blocks(lambda b: 1 - b.mean((2, 3)))),
+            Mistake(
+                "you average bands that run from side to side: a cell ends in both directions",
+                lambda m, c: m.reshape(c, -1).mean(1),
+            ),
         ],
         forbidden=["pgpt_lib.placement.Placement.mask_to_input"],
     )

@@ -89,7 +89,7 @@ def check_giou(solution: Function, seed: int = 0) -> None:
             ),
         ],
         tolerance=1e-3,
-        forbidden=["pgpt_lib.regions.generalized_iou", "pgpt_lib.losses.giou_loss"],
+        forbidden=["pgpt_lib.boxes.generalized_iou", "pgpt_lib.losses.giou_loss"],
     )
 
 

@@ -50,6 +50,14 @@ def check_fusion(solution: Function, seed: int = 0) -> None:
             Mistake("your weights are sigmoids: each is in [0, 1], but they do not sum to 1", weighted(torch.sigmoid)),
             Mistake("you weigh the layers but do not add them up", lambda x, a: x * a.softmax(0)[None, :, None, None]),
             Mistake("your weights run in the opposite order of the layers", lambda x, a: softmax(x.flip(1), a)),
+            Mistake(
+                "your weights are sigmoids over their sum: a softmax takes exponentials",
+                weighted(lambda a: a.sigmoid() / a.sigmoid().sum()),
+            ),
+            Mistake(
+                "you add up over the tokens: equation 1 adds up over the layers, and every token stays",
+                lambda x, a: (x * a.softmax(0)[None, :, None, None]).sum(2),
+            ),
         ],
         forbidden=["pgpt_lib.fusion.LayerFusion.forward"],
     )
@@ -198,6 +206,10 @@ def check_vis_position(solution: Function, seed: int = 0) -> None:
             Mistake("you take only the last <vis> of each dialogue", selected(lambda c: c[-1:])),
             Mistake("you take only the first dialogue of the batch", lambda x, i, v: shifted(-1)(x[:1], i[:1], v)),
             Mistake("you take the last position of each dialogue, wherever <vis> is", lambda x, i, v: x[:, -1]),
+            Mistake(
+                "you take one state a dialogue: one may hold several <vis>, or none, where argmax says 0",
+                lambda x, i, v: x[torch.arange(len(i)), (i == v).int().argmax(1) - 1],
+            ),
         ],
         forbidden=["pgpt_lib.model.locate_positions"],
     )
@@ -246,4 +258,5 @@ def check_parameter_count(solution: Function, seed: int = 0) -> None:
             Mistake("you count the rows of each tensor, not its numbers", lambda m: total(m, size=len)),
         ],
         tolerance=1e-9,
+        forbidden=["pgpt_lib.diagrams.count", "pgpt_lib.estimate.counting.count"],
     )

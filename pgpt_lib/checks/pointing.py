@@ -121,6 +121,9 @@ def check_clicked(solution: Function, seed: int = 0) -> None:
     def smallest_of_all(boxes: list[Numbers], x: float, y: float) -> int | None:
         return min(range(len(boxes)), key=lambda i: area(boxes[i]), default=None)
 
+    def chosen_by_x(boxes: list[Numbers], x: float, y: float) -> int | None:
+        return smallest([(x1, 0.0, x2, y2 - y1) for x1, y1, x2, y2 in boxes], x, 0.0)
+
     smallest = chosen(lambda boxes, found: min(found, key=lambda i: area(boxes[i])))
     examine(
         "clicked object",
@@ -145,6 +148,10 @@ def check_clicked(solution: Function, seed: int = 0) -> None:
             Mistake(
                 "you return 0 where no box holds the point, which is the first object: return None",
                 lambda boxes, x, y: smallest(boxes, x, y) or 0,
+            ),
+            Mistake(
+                "you look at x alone: the point must lie between the upper and the lower side, too",
+                chosen_by_x,
             ),
             Mistake(
                 "you return -1 where no box holds the point, which Python takes for the last object: return None",

@@ -167,6 +167,7 @@ def check_rle(solution: Function, seed: int = 0) -> None:
                 lambda c, h, w: decode([n for n in c if n], h, w),
             ),
             Mistake("your bitmap is mirrored from top to bottom", lambda c, h, w: decode(c, h, w)[::-1]),
+            Mistake("your bitmap is mirrored from left to right", lambda c, h, w: decode(c, h, w)[:, ::-1]),
         ],
         forbidden=[
             "pgpt_lib.masks.rle_to_mask",
@@ -209,7 +210,7 @@ def check_cxcywh(solution: Function, seed: int = 0) -> None:
             Mistake("you exchanged width and height", parts(lambda a, b: [(a + b) / 2, (b - a).flip(1)])),
             Mistake("you kept the lower right corner where the size belongs", parts(lambda a, b: [(a + b) / 2, b])),
         ],
-        forbidden=["pgpt_lib.regions.box_xyxy_to_cxcywh"],
+        forbidden=["pgpt_lib.boxes.box_xyxy_to_cxcywh"],
     )
 
 

@@ -33,6 +33,9 @@ def check_token_count(solution: Function, seed: int = 0) -> None:
     def values_only(text: str) -> int:
         return sum(t[0].isdigit() or t.startswith("<") for t in token.findall(text))
 
+    def bare(text: str) -> int:
+        return sum(t not in ("<region>", "</region>", "<p>", "</p>", *"[],.;") for t in token.findall(text))
+
     def unmarked(text: str) -> int:
         return sum(t not in ("[", "]", "<region>", "</region>", "<p>", "</p>") for t in token.findall(text))
 
@@ -50,6 +53,7 @@ def check_token_count(solution: Function, seed: int = 0) -> None:
             Mistake("you count a run of digits as one token; each digit is one", pieces(r"<[^>]*>|\d+|\S")),
             Mistake("you leave out the signs: points, commas and brackets are written too", values_only),
             Mistake("you leave out the marks around a region: they are written too", unmarked),
+            Mistake("you leave out signs and marks: points, commas, brackets and marks are written too", bare),
             Mistake("you count the words between blanks", lambda text: len(text.split())),
             Mistake("you count digits alone: tokens in angle brackets count as well, and so do signs",
                     lambda text: sum(c.isdigit() for c in re.sub(r"<[^>]*>", "", text))),
@@ -123,6 +127,7 @@ def check_decode_seconds(solution: Function, seed: int = 0) -> None:
             Mistake("you ignore `cached`", of(without, without)),
         ],
         tolerance=1e-9,
+        forbidden=["pgpt_lib.benchmark.decoding.predict", "pgpt_lib.benchmark.full_scale.predict"],
     )  # fmt: skip
 
 
@@ -176,4 +181,5 @@ def check_step_seconds(solution: Function, seed: int = 0) -> None:
             Mistake("that is steps a second: turn it over", lambda *g: 1 / either(*g)),
         ],
         tolerance=1e-9,
+        forbidden=["pgpt_lib.benchmark.machine.product_seconds", "pgpt_lib.benchmark.full_scale.predict"],
     )  # fmt: skip

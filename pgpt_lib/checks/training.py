@@ -9,6 +9,10 @@ import numpy as np
 from .base import Case, CheckFailed, Function, Mistake, call, examine, passed
 
 IGNORE = -100
+STREAMS = [
+    "pgpt_lib.data.refshapes.world.RefShapesStream.batch",
+    "pgpt_lib.pretraining.dialogues.PixelBatches.__getitem__",
+]
 Turns = list[tuple[str, list[int]]]
 
 
@@ -69,8 +73,13 @@ def check_label_mask(solution: Function, seed: int = 0) -> None:
             Mistake("you mask with -1, which the loss does not know: it leaves out -100", masked(ignore=-1)),
             Mistake("only the last answer is learnt", only_last),
             Mistake("your labels are shifted already: the loss shifts them once more", shifted),
+            Mistake(
+                "you label the answers' tokens alone: every token has a label, -100 where nothing is learnt",
+                lambda turns, end: [token for role, ids in turns if role == "assistant" for token in [*ids, end]],
+            ),
         ],
         tolerance=1e-9,
+        forbidden=["pgpt_lib.chat.Chat.encode", "pgpt_lib.pretraining.dialogues.pack"],
     )
 
 
@@ -147,7 +156,7 @@ def check_resume_order(solution: Function, seed: int = 0) -> None:
 
     Any order passes that is a function of its arguments (so that a run resumed at a step sees what it would have seen),
     takes every sample once an epoch, shuffles anew in every epoch, and depends on the seed. `batch_size` divides
-    `count`.
+    `count`. The library's streams of dialogues are such orders, and forbidden.
     """
     rng = np.random.default_rng(seed)
     size, steps = int(rng.integers(3, 6)), int(rng.integers(5, 9))
@@ -155,7 +164,7 @@ def check_resume_order(solution: Function, seed: int = 0) -> None:
 
     def batch(run: int, step: int) -> np.ndarray:
         case = Case(f"step {step} of {count} samples in batches of {size}", (count, size, run, step))
-        indices = call(solution, case)[0]
+        indices = call(solution, case, STREAMS)[0]
         if indices is None or indices.shape != (size,):
             raise CheckFailed(
                 f"a batch must hold {size} indices; yours is {None if indices is None else indices.shape}"

@@ -25,6 +25,7 @@ from . import slicing
 
 OUTPUT_CHARACTERS = 20_000  # of one cell
 FLOOD_CHARACTERS = 5_000_000  # a cell that prints more is stopped
+FLOODED = f"it printed more than {FLOOD_CHARACTERS // 10**6} million characters, and was stopped"
 PROCESSES = 64
 DISK = 2**30
 POLL_SECONDS = 0.2
@@ -98,7 +99,11 @@ class GradingExecute(Execute):
             self._end(cell, error)
         finally:
             cell.source = shown
-        cell.outputs = _verdict(cell, self.flooded) if graded else _shortened(cell.outputs)
+        if self.flooded:  # the interrupt that stopped it would read as a time limit
+            cell.outputs = [o for o in cell.outputs if not graded and o.output_type != "error"] + [
+                _error("TooMuchOutput", FLOODED)
+            ]
+        cell.outputs = _verdict(cell) if graded else _shortened(cell.outputs)
         return cell, resources
 
     def output(self, outs: list[Any], msg: Any, display_id: str, cell_index: int) -> Any:
@@ -184,14 +189,12 @@ def _kill(process: psutil.Process) -> None:
             continue
 
 
-def _verdict(cell: Any, flooded: bool) -> list[Any]:
+def _verdict(cell: Any) -> list[Any]:
     """The outputs of a test: its first error, or the lines that say that each check came to its end.
 
     nbgrader takes any word on stderr for a failure, and any value for a part of the points; warnings and displayed
     values of a student's code are neither.
     """
-    if flooded:
-        return [_error("TooMuchOutput", "your code prints without end, and was stopped")]
     for output in cell.outputs:
         if output.output_type == "error":
             return [output]

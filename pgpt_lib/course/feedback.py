@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import html
 import re
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..files import write_text
+from ..site.formulas import mathml
 from . import nbgrader_api
 
 HIDDEN = "[hidden]"
 PATHS = re.compile(r"/[^\s\"':]*/(?=[^/\s\"':]+\.(?:py|ipynb))")  # where the teacher's files lie
+MATHJAX = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration -->", re.S)
+VERBATIM = re.compile(r"(<(?:pre|code|script|style)\b.*?</(?:pre|code|script|style)>)", re.S)
+FORMULA = re.compile(r"(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$(?!\d)", re.S)
+HINTS = "<style>summary { display: list-item; cursor: pointer }</style>"  # nbgrader's own takes their triangle away
+ELSEWHERE = re.compile(r'<a href="\.\./[^"]*"[^>]*>(.*?)</a>', re.S)
 
 
 def scrub(graded: Any, hidden: Sequence[str], seed: int, without_hidden: Callable[[str], str]) -> None:
@@ -49,5 +56,24 @@ def write_feedback(work: Path, student: str, assignment: str, target: Path) -> N
     """nbgrader's feedback page of a graded notebook."""
     api = nbgrader_api.open_course(work)
     nbgrader_api.check(api.generate_feedback(assignment, student, force=True), "write the feedback")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(work / "feedback" / student / assignment / f"{assignment}.html", target)
+    page = work / "feedback" / student / assignment / f"{assignment}.html"
+    write_text(target, on_its_own(page.read_text(encoding="utf-8")))
+
+
+def on_its_own(page: str) -> str:
+    """A feedback page that needs nothing but itself.
+
+    nbgrader's page fetches a script to draw formulas, so that they are raw LaTeX without a network, and a foreign
+    host learns who reads feedback. They become MathML here. Links to files beside the lesson lead nowhere from a page
+    that is handed back, and become plain words.
+    """
+    parts = VERBATIM.split(MATHJAX.sub("", page).replace("</head>", f"{HINTS}</head>", 1))
+    return "".join(p if i % 2 else ELSEWHERE.sub(r"\1", FORMULA.sub(_drawn, p)) for i, p in enumerate(parts))
+
+
+def _drawn(match: re.Match[str]) -> str:
+    """A formula's MathML; what a student wrote and LaTeX does not know stays as it is."""
+    try:
+        return mathml(html.unescape(match[1] or match[2]), as_block=bool(match[1]))
+    except (SyntaxError, ValueError, LookupError, TypeError, AttributeError):
+        return match[0]

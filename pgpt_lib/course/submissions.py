@@ -115,8 +115,9 @@ def prepare(handed_in: Notebook, released: Notebook) -> Prepared:
     for place, name in enumerate(order):
         if name in seen:
             continue
-        before = {n for n in order[:place]}
-        at = max((i + 1 for i, c in enumerate(cells) if _grade_id(c) in before), default=len(cells) if not place else 0)
+        before, after = set(order[:place]), set(order[place:])
+        first_after = min((i for i, c in enumerate(cells) if _grade_id(c) in after), default=len(cells))
+        at = max((i + 1 for i, c in enumerate(cells) if _grade_id(c) in before), default=first_after)
         cells.insert(at, nbformat.from_dict(dict(frame[name])))
         exercise = name.removesuffix("_check")
         remark = "its test was deleted and put back" if name != exercise else "its cell was deleted"

@@ -138,6 +138,7 @@ def _sentence(error: Any) -> str:
     told = {
         "KeyboardInterrupt": "it took too long and was stopped",
         "CellTimeoutError": "it took too long and was stopped",
+        "MemoryError": "it ran out of memory",
     }
     if error.ename in told:
         return told[error.ename]

@@ -1,7 +1,8 @@
 """How tasks are asked: several phrasings each, the last of them kept for evaluation.
 
 `{x}` stands for an expression, `<vis>` for a region that is given. A held-out phrasing's words, its "please" included,
-occur in training's phrasings of the same task; together they do not.
+occur in training's phrasings of the same task; together they do not. Of a region it asks with "what", as nano was
+pretrained to be asked: a model of a million parameters hardly learns other words for a question in a short tuning.
 """
 
 from __future__ import annotations
@@ -43,32 +44,36 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
         "please describe what you see and point .",
     ),
     "region_caption": (
-        "describe <vis> .",
         "what is <vis> ?",
-        "describe the thing in <vis> .",
-        "please describe <vis> .",
+        "what is the thing at <vis> ?",
+        "what is it in <vis> ?",
+        "describe <vis> .",
         "please describe the thing in <vis> .",
+        "what is the thing in <vis> ?",
     ),
     "region_colour": (
         "what colour is <vis> ?",
-        "what colour is the thing in <vis> ?",
+        "what colour is the thing at <vis> ?",
+        "what colour is it in <vis> ?",
         "name the colour of <vis> .",
         "please name the colour of the thing in <vis> .",
-        "please name the colour of <vis> .",
+        "what colour is the thing in <vis> ?",
     ),
     "region_shape": (
         "what shape is <vis> ?",
-        "what shape is the thing in <vis> ?",
+        "what shape is the thing at <vis> ?",
+        "what shape is it in <vis> ?",
         "name the shape of <vis> .",
         "please name the shape of the thing in <vis> .",
-        "please name the shape of <vis> .",
+        "what shape is the thing in <vis> ?",
     ),
     "region_size": (
         "what size is <vis> ?",
-        "what size is the thing in <vis> ?",
+        "what size is the thing at <vis> ?",
+        "what size is it in <vis> ?",
         "name the size of <vis> .",
         "please name the size of the thing in <vis> .",
-        "please name the size of <vis> .",
+        "what size is the thing in <vis> ?",
     ),
     "region_depth": ("how far is <vis> ?", "please tell how far <vis> is ."),
 }

@@ -12,6 +12,7 @@ from ..losses import giou_loss, l1_loss, misparsed_giou_loss
 from ..regions import Placement, Region, box_cxcywh_to_xyxy, box_xyxy_to_cxcywh
 from .base import MLP, Signal
 
+SPREAD = 4  # by how much the encoder's first layer is larger than by default: boxes differ by hundredths of a picture
 FIRST_BOX = (0.5, 0.5, 0.4, 0.4)  # what an untrained decoder says: centred, of the size of a median RefCOCO object
 
 
@@ -35,12 +36,14 @@ class BoxSignal(Signal):
         width = width or max(hidden_size, 256)
         self.encoder = MLP(4, width, width, hidden_size)
         self.decoder = MLP(hidden_size, width, width, 4)
-        last = self.decoder[-1]
-        assert isinstance(last, nn.Linear)
+        first, last = self.encoder[0], self.decoder[-1]
+        assert isinstance(first, nn.Linear) and isinstance(last, nn.Linear)
         # Small but not zero: the first prediction lies near FIRST_BOX, and the gradient reaches the language model
         # at step 0, which a zero weight would forbid.
         nn.init.normal_(last.weight, std=0.1 / width**0.5)
         with torch.no_grad():
+            first.weight.mul_(SPREAD)
+            first.bias.mul_(SPREAD)
             last.bias.copy_(torch.logit(torch.tensor(FIRST_BOX)))
 
     def collate(self, regions: Sequence[Region], placements: Sequence[Placement]) -> tuple[Tensor, Tensor]:

@@ -47,7 +47,7 @@ def start_codes(signals: Sequence[Signal], chat: Chat, table: Tensor, image_size
         seed: of the regions.
     """
     words = place_codes(chat, table)
-    if torch.equal(words, words[:1, :1].expand_as(words)):
+    if not signals or torch.equal(words, words[:1, :1].expand_as(words)):
         return
     regions = example_regions(image_size, np.random.default_rng(seed))
     targets = at_places(words, torch.tensor([region.box for region in regions]))

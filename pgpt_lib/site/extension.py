@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from html import unescape
 from typing import Any
-from xml.etree import ElementTree
 
 from docutils import nodes
-from docutils.utils.math import latex2mathml
 from sphinx.application import Sphinx
 
 from .docstrings import as_rst
-
-SIZES = re.compile(r"\\[bB]igg?[lrm]?(?![a-zA-Z])")
-ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot|apos);)\w+;")  # HTML's, which XML does not know
-MATHML = "http://www.w3.org/1998/Math/MathML"
+from .formulas import mathml
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
@@ -33,25 +26,6 @@ def _inline(translator: Any, node: nodes.math) -> None:
 def _block(translator: Any, node: nodes.math_block) -> None:
     translator.body.append(f"<div>{mathml(node.astext(), as_block=True)}</div>")
     raise nodes.SkipNode
-
-
-def mathml(formula: str, as_block: bool = False) -> str:
-    """A formula in LaTeX as MathML.
-
-    Docutils converts it, but knows no sizes of brackets (browsers stretch those by themselves), sets the words of an
-    `\\underbrace` beside it, and puts the space of an operator around the bars of `|A|`.
-    """
-    text = latex2mathml.tex2mathml(SIZES.sub("", formula), as_block=as_block)
-    tree = ElementTree.fromstring(ENTITY.sub(lambda match: unescape(match[0]), text))
-    for element in tree.iter(f"{{{MATHML}}}msub"):
-        brace = element[0].find(f"{{{MATHML}}}mo[last()]")
-        if element[0].tag == f"{{{MATHML}}}munder" and brace is not None and brace.text == "⏟":
-            element.tag = f"{{{MATHML}}}munder"
-    for element in tree.iter(f"{{{MATHML}}}mo"):
-        if element.text == "|":
-            element.attrib |= {"lspace": "0", "rspace": "0"}
-    ElementTree.register_namespace("", MATHML)
-    return ElementTree.tostring(tree, encoding="unicode", short_empty_elements=False)
 
 
 def _as_markdown(app: Any, what: str, name: str, item: Any, options: Any, lines: list[str]) -> None:

@@ -142,7 +142,7 @@ WRONG = {
         (lambda b, n: tuple(i + 1 for i in tokens_plain(b, n)), "counted from 1"),
         (lambda b, n: tokens_plain(b, n)[::-1], "wrong order"),
         (lambda b, n: tokens_plain((*b[:2], b[2] - b[0], b[3] - b[1]), n), "the box's size"),
-        (lambda b, n: tokens_plain(b, n)[0], "returned 1 results"),
+        (lambda b, n: tokens_plain(b, n)[0], "you return one token"),
         (tokens_library, "calls spell"),
     ],
     "check_time_to_score": [
@@ -161,7 +161,7 @@ WRONG = {
         (lambda x, w: shares_norm(x, w * x.mean((0, 2)).norm(dim=-1) / x.norm(dim=-1).mean((0, 2))), "mean token"),
         (lambda x, w: shares_norm(x, w / x.norm(dim=-1).mean((0, 2)) ** 2), "weighs more, not less"),
         (lambda x, w: (w * x.norm(dim=-1).mean((0, 2))).softmax(0), "a softmax of the parts"),
-        (lambda x, w: w[:, None] * x.norm(dim=-1).mean(0), "returned shape"),
+        (lambda x, w: w[:, None] * x.norm(dim=-1).mean(0), "a share for each token"),
     ],
     "check_paired_interval": [
         (paired_loose, "share their seed"),

@@ -7,6 +7,8 @@ import itertools
 import numpy as np
 import torch
 
+from pgpt_lib.checks import decoding as the_check
+
 
 def decode_loop(model, prompt, end_id, most):
     scores, cache = model(prompt, None)
@@ -103,6 +105,7 @@ WRONG = {
         (lambda m, p, e, n: [*p, *decode_loop(m, p, e, n)], "begins with the prompt"),
         (lambda m, p, e, n: decode_loop(m, p, e, n)[1:], "lacks its first token"),
         (decode_raises, "raised ValueError"),
+        (lambda m, p, e, n: the_check._decode(m, p, e, n), "calls _decode, which is the answer already"),
         (lambda m, p, e, n: None, "return statement"),
     ]
 }

@@ -85,7 +85,7 @@ WRONG = {
         (lambda m, c: grid_reshape(m, c).round(), "rounded to 0 and 1"),
         (lambda m, c: grid_reshape(m, c).T, "transposed"),
         (lambda m, c: 1 - grid_reshape(m, c), "uncovered"),
-        (lambda m, c: m.reshape(c, -1).mean(1), "returned shape"),
+        (lambda m, c: m.reshape(c, -1).mean(1), "bands that run from side to side"),
         (grid_library, "calls mask_to_input"),
     ],
 }

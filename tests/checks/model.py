@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import torch
 from torch import nn
+
+from pgpt_lib import diagrams
 
 
 def fusion_loop(hidden_states, logits):
@@ -91,6 +94,17 @@ def count_storages(model):
     return torch.tensor(sum(kept.values()))
 
 
+def count_library(model):
+    return diagrams.count(model)[1]
+
+
+def count_estimate(model):
+    """The estimate's count, of a model of one's own: its module is loaded only here."""
+    from pgpt_lib.estimate import counting
+
+    return sum(counting.count(SimpleNamespace(model=model, llm_parameters=0))[1].values())
+
+
 def count_by_module(model):
     return sum(p.numel() for m in model.modules() for p in m.parameters(recurse=False) if p.requires_grad)
 
@@ -108,8 +122,8 @@ WRONG = {
         (lambda x, a: fusion_loop(x, a) / x.shape[1], "number of layers"),
         (lambda x, a: x[:, len(a) - 1], "last layer only"),
         (fusion_overflow, "overflows"),
-        (fusion_wrong_axis, "returned shape"),
-        (lambda x, a: fusion_loop(x, a.sigmoid().log()), "wrong for different weights"),
+        (fusion_wrong_axis, "you add up over the tokens"),
+        (lambda x, a: fusion_loop(x, a.sigmoid().log()), "sigmoids over their sum"),
         (lambda x, a: torch.einsum("blnc,l->bnc", x, torch.sigmoid(a)), "sigmoids"),
     ],
     "check_normalise": [
@@ -126,7 +140,7 @@ WRONG = {
         (lambda x, ids, vis: x[torch.roll(ids == vis, 1, dims=1)], "the other way"),
         (lambda x, ids, vis: x[:, :-2][ids[:, 2:] == vis], "shift twice"),
         (vis_first, "only the first <vis>"),
-        (vis_argmax_everywhere, "returned shape (3, 4)"),
+        (vis_argmax_everywhere, "where argmax says 0"),
         (lambda x, ids, vis: vis_mask(x[:1], ids[:1], vis), "first dialogue"),
         (lambda x, ids, vis: x[:, -1], "last position"),
     ],
@@ -137,5 +151,7 @@ WRONG = {
         (lambda m: sum(p.numel() for p in m.parameters() if p.requires_grad and p.ndim == 2), "biases"),
         (lambda m: sum(t.numel() for t in m.state_dict().values()), "state_dict"),
         (lambda m: sum(len(p) for p in m.parameters() if p.requires_grad), "rows of each tensor"),
+        (count_library, "calls count, which is the answer already"),
+        (count_estimate, "calls count, which is the answer already"),
     ],
 }

@@ -144,6 +144,6 @@ WRONG = {
         (click_smallest, "wherever the point is"),
         (click_zero, "return 0"),
         (click_minus_one, "return -1"),
-        (click_by_side, "a click below an object"),
+        (click_by_side, "you look at x alone"),
     ],
 }

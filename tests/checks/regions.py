@@ -210,7 +210,7 @@ WRONG = {
         (rle_ones_first, "counts the zeros"),
         (rle_transposed, "transpose"),
         (rle_skips_zero, "first run"),
-        (lambda c, h, w: rle_repeat(c, h, w)[:, ::-1], "wrong for a mask that starts outside"),
+        (lambda c, h, w: rle_repeat(c, h, w)[:, ::-1], "mirrored from left to right"),
         (rle_coco, "decode, which is the answer already"),
         (rle_compiled, "decode, which is the answer already"),
     ],

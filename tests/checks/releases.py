@@ -6,8 +6,23 @@ import numpy as np
 import torch
 from scipy.stats import linregress
 
+from pgpt_lib import checks
 from pgpt_lib.losses import dice_loss
 from pgpt_lib.regions import generalized_iou
+
+
+def by_check(check):
+    """A notebook's check as the test: right is what it lets pass."""
+
+    def test(given):
+        try:
+            check(given if callable(given) else lambda *inputs: given)
+        except checks.CheckFailed:
+            return False
+        return True
+
+    return test
+
 
 UNIT = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
 
@@ -142,6 +157,7 @@ WRONG = {
         (lambda giou: giou(UNIT, UNIT), "returned Tensor"),
         (lambda giou: None, "return statement"),
         (giou_with_library, "calls generalized_iou"),
+        (by_check(checks.check_giou), "calls check_giou"),
     ],
     "check_code_test": [
         (code_unique, "differ by a rounding error"),
@@ -150,6 +166,7 @@ WRONG = {
         (lambda code: bool(torch.cdist(code, code).min() > 1e-4), "turns everything down"),
         (lambda code: not code_cdist(code), "wrong way round"),
         (lambda code: (code[:, None] - code[None]).abs().amax(-1) > 1e-4, "verdicts for"),
+        (by_check(checks.check_position_code), "calls check_position_code"),
         (lambda code: torch.cdist(code, code).fill_diagonal_(9).min() > 0.5, "turns down a plain numbering"),
     ],
     "check_dice_test": [
@@ -160,10 +177,11 @@ WRONG = {
         (lambda loss: loss(masks(), masks()), "True or False"),
         (lambda loss: bool(np.isclose(float(loss(9 * masks(), masks())), float(dice_loss(9 * masks(), masks())))),
          "calls dice_loss"),
+        (by_check(checks.check_dice), "calls check_dice"),
         (lambda loss: None, "return statement"),
     ],
     "check_token_line": [
-        (lambda t, s: np.polyfit(t, s, 1), "returned 1 results"),
+        (lambda t, s: np.polyfit(t, s, 1), "return them as a tuple"),
         (lambda t, s: tuple(np.polyfit(t, s, 1)), "wrong order"),
         (lambda t, s: (0.0, np.dot(t, s) / np.dot(t, t)), "forced through zero"),
         (lambda t, s: (0.0, np.mean(np.array(s) / np.array(t))), "divide seconds by tokens"),

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 import random
 from itertools import chain
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 
+from pgpt_lib.chat import Chat
+from pgpt_lib.data.refshapes.world import RefShapesStream
+from pgpt_lib.data.sample import Sample, Turn
+from pgpt_lib.evaluation.grounding import box_iou
+from pgpt_lib.metrics import SentenceRecord, summarise
 from pgpt_lib.optimisation import learning_rate
+from pgpt_lib.regions import Region
 
 
 def labels_loop(turns, end_id):
@@ -41,6 +48,18 @@ def labels_every_end(turns, end_id):
 
 def labels_last(turns, end_id):
     return [t if i == len(turns) - 1 else -100 for i, (_, ids) in enumerate(turns) for t in [*ids, end_id]]
+
+
+def labels_library(turns, end_id):
+    """The library's chat without a template, its words taken from these turns."""
+    chat = Chat.__new__(Chat)
+    chat.num_image_tokens, chat.end_id, chat.pad_id, chat.representation = 0, end_id, 0, None
+    chat.template = SimpleNamespace(image_first=True)
+    chat._start = chat._user = chat._assistant = chat._after = []
+    chat._user_close = [end_id]
+    chat.turn = lambda text, keep: ([int(word) for word in text.split()], [])
+    said = tuple(Turn(role, " ".join(map(str, ids)), ()) for role, ids in turns)
+    return chat.encode(Sample("mine", "", (1, 1), said)).labels
 
 
 def labels_too_short(turns, end_id):
@@ -94,6 +113,12 @@ def order_no_step(count, batch_size, seed, step):
     return order_torch(count, batch_size, seed, 0)
 
 
+def order_library(count, batch_size, seed, step):
+    """Which scenes the library's stream asks about at a step."""
+    samples = RefShapesStream("smoke", count, seed, {"rec": 1}, 1).batch(step, batch_size)
+    return [int(sample.image_id.rsplit("-", 1)[1]) for sample in samples]
+
+
 def order_runs_out(count, batch_size, seed, step):
     order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
     return order[step * batch_size : (step + 1) * batch_size]
@@ -114,6 +139,16 @@ def acc_torch(ious):
 def acc_answered(ious):
     answered = [iou for iou in ious if iou is not None]
     return sum(iou > 0.5 for iou in answered) / max(len(answered), 1)
+
+
+def acc_library(ious):
+    records = [SentenceRecord(str(i), iou or 0.0, iou is not None) for i, iou in enumerate(ious)]
+    return summarise(records)["acc@0.5"][0]
+
+
+def miss_library(predictions, truths):
+    ious = [box_iou(Region(p) if p else None, Region(t), (1, 1)) for p, t in zip(predictions, truths, strict=True)]
+    return np.mean(ious), np.mean([p is not None for p in predictions])
 
 
 def iou_of(a, b):
@@ -253,7 +288,7 @@ WRONG = {
         (lambda p, t: (ciou_given_only(p, t)[0], ciou_loop(p, t)[1]), "your cIoU leaves missing masks out"),
         (lambda p, t: (ciou_loop(p, t)[0], ciou_given_only(p, t)[1]), "your mean leaves missing masks out"),
         (ciou_twice, "counts the overlap twice"),
-        (lambda p, t: ciou_loop(p, t)[0], "returned 1 results"),
+        (lambda p, t: ciou_loop(p, t)[0], "cIoU alone"),
     ],
     "check_label_mask": [
         (labels_no_end, "never stop"),
@@ -262,7 +297,8 @@ WRONG = {
         (lambda turns, end: [0 if t == -100 else t for t in labels_loop(turns, end)], "mask with 0"),
         (lambda turns, end: [t for _, ids in turns for t in [*ids, end]], "everything is learnt"),
         (lambda turns, end: [*labels_loop(turns, end)[1:], -100], "shifted already"),
-        (labels_too_short, "returned shape"),
+        (labels_too_short, "you label the answers' tokens alone"),
+        (labels_library, "calls encode, which is the answer already"),
     ],
     "check_resume_order": [
         (order_global, "asked again"),
@@ -272,6 +308,7 @@ WRONG = {
         (order_no_seed, "seed changes nothing"),
         (order_no_step, "step is ignored"),
         (order_runs_out, "a batch must hold"),
+        (order_library, "calls batch, which is the answer already"),
     ],
     "check_acc_at_half": [
         (acc_answered, "left out"),
@@ -280,6 +317,7 @@ WRONG = {
         (lambda ious: sum((iou or 0) > 0.5 for iou in ious), "number of hits"),
         (lambda ious: 100 * acc_sum(ious), "percent"),
         (lambda ious: np.mean([iou > 0.5 for iou in ious]), "raised TypeError for missing answers"),
+        (acc_library, "calls summarise, which is the answer already"),
     ],
     "check_free_running_miss": [
         (miss_answered_only, "leaves out answers without a region"),
@@ -287,6 +325,7 @@ WRONG = {
         (miss_whole_image, "whole image"),
         (lambda p, t: (miss_list(p, t)[0], 1 - miss_list(p, t)[1]), "share of misses"),
         (lambda p, t: miss_list(p, t)[::-1], "wrong order"),
-        (lambda p, t: miss_list(p, t)[0], "returned 1 results"),
+        (lambda p, t: miss_list(p, t)[0], "the mean IoU alone"),
+        (miss_library, "calls box_iou, which is the answer already"),
     ],
 }

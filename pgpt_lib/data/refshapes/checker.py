@@ -23,8 +23,8 @@ EXAMPLES = 5  # wrong items shown of each kind
 # How an object is asked for; what is left of "all" or "the" is the noun phrase.
 REQUEST = re.compile(r"(?:(?:please )?(?:locate|find|show|point to)|where can you see|where is) (all|the) (.+) [.?]")
 ABOUT_REGION = re.compile(
-    rf"(?:(?:please )?describe(?: the thing in)?|what is|(?:what|(?:please )?name the) (colour|shape|size)"
-    rf"(?: is| is the thing in| of| of the thing in)?) {VIS} [.?]"
+    rf"(?:(?:please )?describe|(?:what|(?:please )?name the)(?: (colour|shape|size))?(?: is| of))"
+    rf"(?: the thing (?:in|at)| it in)? {VIS} [.?]"
 )
 POINTING = re.compile(r"(?:please )?describe (?:the picture|what you see) and point \.|what do you see and where \?")
 NAMED = re.compile(rf"<p> (.+?) </p> {VIS}")

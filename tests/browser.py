@@ -1,0 +1,57 @@
+"""A real browser for tests: the system's Chromium, driven by playwright; tests are skipped where one is missing."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ALONE = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync")  # fmt: skip
+
+
+def find_browser() -> str:
+    """The path of a browser; the test that asks is skipped where there is none, or nothing to drive it."""
+    pytest.importorskip("playwright.sync_api", reason="playwright drives the browser: install the dev extra")
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None:
+        pytest.skip(f"none of {', '.join(BROWSERS)} is installed")
+    return path
+
+
+@contextlib.contextmanager
+def open_page(width: int = 1280, height: int = 900, timeout_seconds: float = 30) -> Iterator[Any]:
+    """A page of a browser that asks nobody else; `timeout_seconds` is for each step."""
+    path = find_browser()
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=path, args=list(ALONE))
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.set_default_timeout(1000 * timeout_seconds)
+        yield page
+        browser.close()
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for_port(port: int, seconds: float) -> None:
+    """Wait until somebody listens there."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(f"nobody listens on port {port} after {seconds:.0f} s")

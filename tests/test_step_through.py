@@ -1,0 +1,137 @@
+"""A notebook as a reader meets it: JupyterLab in a real browser, cell by cell, and a widget that moves.
+
+PGPT_STEP_THROUGH names other notebooks than the one below, or says `all`; PGPT_STEP_SECONDS is how long a cell may be
+silent.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from browser import find_browser, free_port, open_page, wait_for_port
+
+from pgpt_lib.notebook import HEADLESS, RUN_TOKEN
+from pgpt_lib.project import ROOT
+
+LESSONS = sorted(path.stem for path in (ROOT / "notebooks").glob("*.ipynb"))
+WANTED = os.environ.get("PGPT_STEP_THROUGH", "03_losses")
+SILENT = float(os.environ.get("PGPT_STEP_SECONDS", "60"))
+QUIET = '{"fetchNews": "false", "checkForUpdates": false}'  # nothing pops up over the page
+CELL = """i => {
+    const panel = jupyterapp.shell.currentWidget, cell = panel.content.widgets[i].model;
+    const outputs = cell.type === "code" ? cell.outputs.toJSON() : [];
+    return {
+        code: cell.type === "code" && cell.sharedModel.source.trim() !== "",
+        first: cell.sharedModel.source.trim().split("\\n")[0],
+        done: cell.executionCount !== null && panel.sessionContext.session?.kernel?.status === "idle",
+        size: JSON.stringify(outputs).length,
+        errors: outputs.filter(o => o.output_type === "error").map(o => `${o.ename}: ${o.evalue}`),
+    };
+}"""
+READY = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "idle"
+    && jupyterapp.shell.currentWidget.content?.widgets?.length > 0"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """JupyterLab's address, and the folder that it shows. It leaves no settings and no notebook of ours changed."""
+    find_browser()
+    folder, own = tmp_path_factory.mktemp("lessons"), tmp_path_factory.mktemp("jupyter")
+    quiet = own / "settings" / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
+    quiet.parent.mkdir(parents=True)
+    quiet.write_text(QUIET)
+    environment = {name: value for name, value in os.environ.items() if name not in (HEADLESS, RUN_TOKEN)} | {
+        "JUPYTER_CONFIG_DIR": str(own / "config"),
+        "JUPYTER_RUNTIME_DIR": str(own / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(own / "settings"),
+        "JUPYTERLAB_WORKSPACES_DIR": str(own / "workspaces"),
+        "PYTHONPATH": os.pathsep.join((str(ROOT), os.environ.get("PYTHONPATH", ""))),
+    }
+    port = free_port()
+    options = {"ip": "127.0.0.1", "port": port, "root_dir": folder, "open_browser": False, "allow_root": True}
+    options |= {"port_retries": 0, "allow_remote_access": False}
+    command = [sys.executable, "-m", "jupyterlab", "--LabApp.expose_app_in_browser=True", "--IdentityProvider.token="]
+    command += [f"--ServerApp.{name}={value}" for name, value in options.items()]
+    with (own / "log").open("wb") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+        try:
+            wait_for_port(port, 4 * SILENT)
+            yield f"http://127.0.0.1:{port}/lab", folder
+        finally:
+            server.terminate()
+
+
+def put(lesson: str, folder: Path) -> str:
+    """A copy of a lesson whose profile is `smoke` and whose results go to `folder`; gives its file's name."""
+    notebook = nbformat.read(ROOT / "notebooks" / f"{lesson}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        if "parameters" in cell.metadata.get("tags", []):
+            cell.source += f'\nprofile = "smoke"\nout_dir = {str(folder / "out")!r}'
+    nbformat.write(notebook, folder / f"{lesson}.ipynb")
+    return f"{lesson}.ipynb"
+
+
+def run_cell(page: Any, index: int) -> dict[str, Any]:
+    """Run the chosen cell with Shift+Enter until it is done; `silent` are its longest seconds without output."""
+    page.keyboard.press("Shift+Enter")
+    began = last = time.monotonic()
+    silent, state = 0.0, page.evaluate(CELL, index)
+    while state["code"] and not state["done"] and silent < SILENT:
+        page.wait_for_timeout(50)
+        seen, state = state["size"], page.evaluate(CELL, index)
+        now = time.monotonic()
+        silent, last = max(silent, now - last), (now if state["size"] != seen else last)
+    return state | {"silent": silent, "seconds": time.monotonic() - began}
+
+
+def move_a_widget(page: Any) -> bool:
+    """Change the first control in view, and see whether the drawing below it changes; False where there is none."""
+    view = page.locator(".jp-Notebook .jp-OutputArea .widget-vbox").filter(has=page.locator("img")).last
+    if not view.count():
+        return False
+    view.scroll_into_view_if_needed()
+    before = view.locator("img").first.get_attribute("src")
+    handle, choice = view.locator(".noUi-handle").first, view.locator("select").first
+    if handle.count():
+        handle.focus()
+        for _ in range(5):
+            handle.press("ArrowRight")
+    else:
+        choice.select_option(index=1)
+    page.wait_for_function("([e, src]) => e.querySelector('img') && e.querySelector('img').src !== src",
+                           arg=[view.element_handle(), before])  # fmt: skip
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", LESSONS if WANTED == "all" else WANTED.split(","))
+def test_a_lesson_runs_cell_by_cell_and_its_widget_moves(lab: tuple[str, Path], lesson: str) -> None:
+    address, folder = lab
+    name, moved = put(lesson, folder), 0
+    with open_page(1280, 1000, timeout_seconds=2 * SILENT) as page:
+        page.goto(f"{address}/tree/{name}")
+        page.wait_for_function(READY)
+        page.locator(".jp-Notebook .jp-Cell").first.click()
+        page.keyboard.press("Escape")
+        page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
+        for index in range(page.evaluate("() => jupyterapp.shell.currentWidget.content.widgets.length")):
+            state = run_cell(page, index)
+            assert not state["errors"], f"cell {index}, {state['first']!r}: {state['errors'][0]}"
+            assert state["silent"] < SILENT, f"cell {index}, {state['first']!r}, is silent for {SILENT:.0f} s"
+            if state["seconds"] > 5:
+                print(f"{lesson}, cell {index}, {state['first']!r}: {state['seconds']:.0f} s")
+            if state["code"] and "view.show()" in page.evaluate(
+                "i => jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.source", index
+            ):
+                moved += move_a_widget(page)
+                page.evaluate("i => { jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", index + 1)
+                page.locator(".jp-Notebook").press("Escape")
+    assert moved, "no widget was seen"
+    assert (folder / "out" / lesson / "result.json").exists()
