@@ -7,6 +7,7 @@ last checkpoint and ends in the same bytes as one that was not, on CPU with the 
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,7 @@ import torch
 from accelerate import Accelerator, DistributedType, PartialState
 
 from .batch import Batch
+from .card_use import card_use
 from .checkpoint import load_optimizer, load_weights, save_checkpoint
 from .checkpoint_files import State, find_checkpoint, library_versions, list_checkpoints, set_aside
 from .config import Profile, Training
@@ -45,7 +47,9 @@ class TrainResult:
     """What a training leaves behind.
 
     `seconds` were spent in training, over all sittings; `losses` (by term) and `emission` (the share of answers'
-    `<vis>` that the model predicts when the answer so far is given) are means over the last logged steps.
+    `<vis>` that the model predicts when the answer so far is given) are means over the last logged steps. Beside a card
+    `peak_memory_gb` is the most that tensors took there in the last sitting, `mfu` the median over the log; else both
+    are None.
     """
 
     checkpoint: Path
@@ -55,6 +59,8 @@ class TrainResult:
     seconds: float
     losses: dict[str, float]
     emission: float | None
+    peak_memory_gb: float | None = None
+    mfu: float | None = None
 
 
 def train(
@@ -182,7 +188,7 @@ def fit(
     bar = Progress(settings.steps, first, progress and accelerator.is_main_process)
     checkpoint = start[0] if start else out
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    began, window = time.monotonic(), Window(accelerator.num_processes)
+    began, window = time.monotonic(), Window(accelerator.num_processes, card_use(accelerator, profile))
     check = min(settings.steps, max(round(EMISSION_CHECK[0] * settings.steps), EMISSION_CHECK[1]))
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
     with _lost_peers(accelerator, out), torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
@@ -208,6 +214,7 @@ def fit(
                 bar.report(record)
                 if on_log is not None:
                     on_log(record)
+                window.restart()
             bar.advance()
             if stop.requested:
                 accelerator.set_trigger()
@@ -290,8 +297,19 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
 
 def result_of(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult:
     """What a training that came to its end left behind."""
-    end = log.records()[-1]
-    return TrainResult(checkpoint, log.path, end["step"], resumed_from, end["seconds"], end["losses"], end["emission"])
+    records = log.records()
+    end, rates = records[-1], [record["mfu"] for record in records if record.get("mfu") is not None]
+    return TrainResult(
+        checkpoint=checkpoint,
+        log=log.path,
+        steps=end["step"],
+        resumed_from=resumed_from,
+        seconds=end["seconds"],
+        losses=end["losses"],
+        emission=end["emission"],
+        peak_memory_gb=end.get("peak_memory_gb"),
+        mfu=statistics.median(rates) if rates else None,
+    )
 
 
 def _say(message: str) -> None:
