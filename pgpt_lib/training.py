@@ -25,6 +25,7 @@ from .batch import Batch
 from .card_use import card_use
 from .checkpoint import load_optimizer, load_weights, save_checkpoint
 from .checkpoint_files import State, find_checkpoint, library_versions, list_checkpoints, set_aside
+from .compilation import compiled, eagerly
 from .config import Profile, Training
 from .data.sample import Sample, Stream
 from .diagnosis import MakeBatch, is_lost_peer, lost_peer, no_emission, non_finite
@@ -163,7 +164,7 @@ def fit(
 
     Args:
         model: has `trainable_parameters()`, `signals`, `emission(batch, output)` and a forward whose output has
-            `losses`, by term, each a mean over its tokens or regions.
+            `losses`, by term, each a mean over its tokens or regions. `training.compile` needs a `decoder` of `layers`.
         make_batch: collates samples. Beside a GPU it is called a step ahead, in a thread.
         start: the checkpoint to go on from.
     """
@@ -191,7 +192,9 @@ def fit(
     began, window = time.monotonic(), Window(accelerator.num_processes, card_use(accelerator, profile))
     check = min(settings.steps, max(round(EMISSION_CHECK[0] * settings.steps), EMISSION_CHECK[1]))
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
-    with _lost_peers(accelerator, out), torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
+    faster = compiled(model, settings.compile, accelerator.device, bar.say if accelerator.is_main_process else _silent)
+    safely = _lost_peers(accelerator, out)
+    with safely, torch.random.fork_rng(devices), StopSignals() as stop, bar, faster, ahead as batches:
         for step, (samples, parts) in enumerate(batches, start=first):
             torch.manual_seed(step_seed(seed, step, f"model/{accelerator.process_index}"))
             rate = learning_rate(step, settings.steps, settings.lr, settings.warmup)
@@ -213,7 +216,8 @@ def fit(
                     log.append(record)
                 bar.report(record)
                 if on_log is not None:
-                    on_log(record)
+                    with eagerly(settings.compile):  # it may score the model
+                        on_log(record)
                 window.restart()
             bar.advance()
             if stop.requested:
@@ -314,3 +318,7 @@ def result_of(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def _silent(message: str) -> None:
+    """One process speaks for all."""
