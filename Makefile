@@ -13,7 +13,7 @@ STAMP := $(VENV)/.installed
 PROFILE ?= cpu
 ARGS ?=
 
-.PHONY: help setup run test lint notebooks site environment lock clean
+.PHONY: help setup run test lint notebooks results site environment lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' Makefile
@@ -44,9 +44,13 @@ lint: $(STAMP) ## ruff, mypy, generated files
 	@$(PY) -m mypy
 	@$(PY) tools/environment.py --check
 	@$(PY) -m pgpt_lib.notebook_sources --check
+	@$(PY) -m pgpt_lib.by_profile --check
 
 notebooks: $(STAMP) ## make notebooks/*.ipynb from notebooks/src/*.py
 	@$(PY) -m pgpt_lib.notebook_sources
+
+results: $(STAMP) ## write the table of all profiles in docs/results.md from reports/
+	@$(PY) -m pgpt_lib.by_profile
 
 site: $(STAMP) ## build the series, results, course and API as pages
 	@$(PY) -m pgpt_lib site $(ARGS)

@@ -187,6 +187,7 @@ class Training(Section):
     log_every: PositiveInt = 20
     cache_features: bool = True  # encode each image once, on disk; else run the tower in every step
     checkpointing: bool = False  # compute the language model's activations again instead of keeping them
+    compile: bool = False  # the language model's blocks through torch.compile, where it works
     input_dropout: float = Field(default=0.3, ge=0, le=1)  # how often an input region lacks its box or mask
 
 

@@ -101,6 +101,7 @@ class StepFigures:
     tokens: int
     emitted: int  # answers' `<vis>` that the model itself would have emitted
     regions: int  # answers' `<vis>` in all
+    positions: int  # tokens of all dialogues, images and padding included
 
 
 def target_counts(batch: Batch, model: PerceptionGPT) -> dict[str, int]:
@@ -141,7 +142,7 @@ def optimiser_step(
     totals = _over_processes(accelerator, totals)
     weights = profile.losses.model_dump()
     figures = dict.fromkeys(totals, 0.0)
-    seen = {"emitted": 0, "regions": 0}
+    seen = {"emitted": 0, "regions": 0, "positions": sum(batch.input_ids.numel() for batch in batches)}
     for number, (batch, count) in enumerate(zip(batches, counts, strict=True), start=1):
         batch = batch.to(accelerator.device)
         with _synchronised(accelerator, model, number == len(batches)):

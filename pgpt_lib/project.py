@@ -105,6 +105,21 @@ def committed_text(path: Path) -> str:
     return _git("show", f"HEAD:./{path.as_posix()}")
 
 
+def staged_text(path: Path) -> str | None:
+    """A file as it would be committed, by its path in the repository; None where it is not under version control.
+
+    Where there is no repository the file on disk counts.
+    """
+    try:
+        _git("rev-parse", "--git-dir")
+    except (OSError, subprocess.SubprocessError):
+        return (ROOT / path).read_text(encoding="utf-8") if (ROOT / path).is_file() else None
+    try:
+        return _git("show", f":./{path.as_posix()}")
+    except subprocess.SubprocessError:
+        return None
+
+
 def describe(settings: Mapping[str, Any]) -> str:
     """A machine in one line, as `Xeon, 2 cores, 23.4 GB`."""
     names = ", ".join(settings.get("accelerators") or ())

@@ -1,8 +1,8 @@
 """Gathers the results of a run into `report.json` and `index.html`.
 
 `report.json` (version 1) holds `profile`, `data` (what the numbers are measured on), `commit`, `machine`, `versions`,
-`seed`, `seconds` (notebook to number), `checkpoint` (one hash for all rows), `metrics`, `tables` and `claims` (the
-paper's, each with a verdict); docs/results.md describes each key.
+`seed`, `seconds` (notebook to number), `checkpoint` (one hash for all rows), `metrics`, `tables`, `claims` (the
+paper's, each with a verdict) and `profiles` (what each profile reached); docs/results.md describes each key.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from . import project
+from .by_profile import by_profile
 from .errors import InputError, RunError
 from .files import digest, read_json, write_json, write_text
 
@@ -63,7 +64,7 @@ def gather(out: Path) -> dict[str, Any]:
         "metrics": metrics,
         "tables": tables,
     }
-    return report | {"claims": verdicts(report, out)}
+    return report | {"claims": verdicts(report, out), "profiles": by_profile(report)}
 
 
 def write_report(out_dir: str | os.PathLike[str]) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from .by_profile import rows
 from .project import describe
 
 STYLE = """
@@ -47,6 +48,7 @@ def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
         "<h2>Tables: ours beside the paper's</h2>" if report["tables"] else "",
         *(_beside(name, table) for name, table in sorted(report["tables"].items())),
         _claims(report["claims"]) if report.get("claims") else "",
+        _profiles(report["profiles"]) if report.get("profiles") else "",
         "<h2>Metrics</h2><p>Brackets are 95 % intervals.</p>",
         *(_metrics(name, metrics) for name, metrics in report["metrics"].items()),
         "<h2>Notebooks</h2>",
@@ -95,6 +97,12 @@ def _claims(claims: Mapping[str, Mapping[str, Any]]) -> str:
     counts = ", ".join(f"{verdicts.count(v)} {v}" for v in sorted(set(verdicts)))
     table = _table(["claim", "section", "verdict", "why"], rows)
     return f'<h2>The paper\'s claims</h2><p>{escape(counts)}.</p><div class="claims">{table}</div>'
+
+
+def _profiles(found: Mapping[str, Mapping[str, Any] | None]) -> str:
+    """A column a profile; one without a report says so in every row."""
+    body = ([escape(title), *map(_cell, values)] for title, values in rows(found))
+    return f"<h2>By profile</h2>{_table(['', *found], body)}"
 
 
 def _folded(evidence: Sequence[str]) -> str:

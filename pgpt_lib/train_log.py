@@ -12,6 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from .card_use import CardUse
 from .data.sample import Sample
 from .errors import InputError
 from .files import write_text
@@ -61,28 +62,35 @@ class Window:
 
     Args:
         processes: how many train together; each sees its share of the samples.
+        cards: measures the cards that are trained on, where there are any.
     """
 
-    def __init__(self, processes: int = 1) -> None:
-        self.processes = processes
+    def __init__(self, processes: int = 1, cards: CardUse | None = None) -> None:
+        self.processes, self.cards = processes, cards
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin a window, now: what was done between a record and this is in no window's time."""
         self.figures: list[StepFigures] = []
-        self.expressions, self.began = 0, time.monotonic()
+        self.expressions, self.dialogues, self.began = 0, 0, time.monotonic()
 
     def add(self, figures: StepFigures, samples: Sequence[Sample]) -> None:
         """One step more; `samples` are those of all its micro-batches."""
         self.figures.append(figures)
+        self.dialogues += self.processes * len(samples)
         self.expressions += self.processes * sum(
             turn.role == "assistant" for sample in samples for turn in sample.turns
         )
 
     def record(self, step: int, rate: float, seconds: float) -> dict[str, Any]:
-        """The record of the window, which then starts again.
+        """The record of the window; `restart` begins the next one.
 
         Args:
             step: optimiser steps done.
             rate: the learning rate of the last of them.
             seconds: in training so far.
         """
+        passed = max(time.monotonic() - self.began, 1e-9)
         count, regions = len(self.figures), sum(f.regions for f in self.figures)
         record = {
             "step": step,
@@ -93,10 +101,11 @@ class Window:
             "tokens": sum(f.tokens for f in self.figures) / count,  # supervised, a step
             # Teacher-forced: would the model itself have emitted the answer's `<vis>`, given the answer so far?
             "emission": sum(f.emitted for f in self.figures) / regions if regions else None,
-            "expressions_per_second": self.expressions / max(time.monotonic() - self.began, 1e-9),
+            "expressions_per_second": self.expressions / passed,
             "seconds": seconds,
         }
-        self.figures, self.expressions, self.began = [], 0, time.monotonic()
+        if self.cards is not None:
+            record |= self.cards.figures(self.dialogues, sum(f.positions for f in self.figures), passed)
         return record
 
 
@@ -122,6 +131,10 @@ class Progress:
             self.bar.set_postfix_str(figures)
         elif self.shown:
             speed = f"{record['expressions_per_second']:.0f} expressions/s, {record['seconds']:.0f} s"
+            if record.get("peak_memory_gb") is not None:
+                speed += f", {record['peak_memory_gb']:.1f} GB"
+            if record.get("mfu") is not None:
+                speed += f", MFU {record['mfu']:.0%}"
             print(f"step {record['step']} of {self.steps}: {figures}, {speed}", file=sys.stderr, flush=True)
 
     def say(self, message: str) -> None:

@@ -7,6 +7,7 @@ last checkpoint and ends in the same bytes as one that was not, on CPU with the 
 
 from __future__ import annotations
 
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,8 +22,10 @@ import torch
 from accelerate import Accelerator, DistributedType, PartialState
 
 from .batch import Batch
+from .card_use import card_use
 from .checkpoint import load_optimizer, load_weights, save_checkpoint
 from .checkpoint_files import State, find_checkpoint, library_versions, list_checkpoints, set_aside
+from .compilation import compiled, eagerly
 from .config import Profile, Training
 from .data.sample import Sample, Stream
 from .diagnosis import EmissionWatch, MakeBatch, is_lost_peer, lost_peer, non_finite
@@ -44,7 +47,9 @@ class TrainResult:
     """What a training leaves behind.
 
     `seconds` were spent in training, over all sittings; `losses` (by term) and `emission` (the share of answers'
-    `<vis>` that the model predicts when the answer so far is given) are means over the last logged steps.
+    `<vis>` that the model predicts when the answer so far is given) are means over the last logged steps. Beside a card
+    `peak_memory_gb` is the most that tensors took there in the last sitting, `mfu` the median over the log; else both
+    are None.
     """
 
     checkpoint: Path
@@ -54,6 +59,8 @@ class TrainResult:
     seconds: float
     losses: dict[str, float]
     emission: float | None
+    peak_memory_gb: float | None = None
+    mfu: float | None = None
 
 
 def train(
@@ -156,7 +163,7 @@ def fit(
 
     Args:
         model: has `trainable_parameters()`, `signals`, `emission(batch, output)` and a forward whose output has
-            `losses`, by term, each a mean over its tokens or regions.
+            `losses`, by term, each a mean over its tokens or regions. `training.compile` needs a `decoder` of `layers`.
         make_batch: collates samples. Beside a GPU it is called a step ahead, in a thread.
         start: the checkpoint to go on from.
     """
@@ -181,10 +188,12 @@ def fit(
     bar = Progress(settings.steps, first, progress and accelerator.is_main_process)
     checkpoint = start[0] if start else out
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    began, window = time.monotonic(), Window(accelerator.num_processes)
+    began, window = time.monotonic(), Window(accelerator.num_processes, card_use(accelerator, profile))
     watch = EmissionWatch(profile, list(parameters), first)
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
-    with _lost_peers(accelerator, out), torch.random.fork_rng(devices), StopSignals() as stop, bar, ahead as batches:
+    faster = compiled(model, settings.compile, accelerator.device, bar.say if accelerator.is_main_process else _silent)
+    safely = _lost_peers(accelerator, out)
+    with safely, torch.random.fork_rng(devices), StopSignals() as stop, bar, faster, ahead as batches:
         for step, (samples, parts) in enumerate(batches, start=first):
             torch.manual_seed(step_seed(seed, step, f"model/{accelerator.process_index}"))
             rate = learning_rate(step, settings.steps, settings.lr, settings.warmup)
@@ -206,7 +215,9 @@ def fit(
                     log.append(record)
                 bar.report(record)
                 if on_log is not None:
-                    on_log(record)
+                    with eagerly(settings.compile):  # it may score the model
+                        on_log(record)
+                window.restart()
             bar.advance()
             if stop.requested:
                 accelerator.set_trigger()
@@ -289,9 +300,24 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
 
 def result_of(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult:
     """What a training that came to its end left behind."""
-    end = log.records()[-1]
-    return TrainResult(checkpoint, log.path, end["step"], resumed_from, end["seconds"], end["losses"], end["emission"])
+    records = log.records()
+    end, rates = records[-1], [record["mfu"] for record in records if record.get("mfu") is not None]
+    return TrainResult(
+        checkpoint=checkpoint,
+        log=log.path,
+        steps=end["step"],
+        resumed_from=resumed_from,
+        seconds=end["seconds"],
+        losses=end["losses"],
+        emission=end["emission"],
+        peak_memory_gb=end.get("peak_memory_gb"),
+        mfu=statistics.median(rates) if rates else None,
+    )
 
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
+
+
+def _silent(message: str) -> None:
+    """One process speaks for all."""

@@ -1,6 +1,6 @@
 """One process of a training on a tiny real model, or of an evaluation, for `test_distributed.py`.
 
-    torchrun ... tests/distributed_run.py train OUT STEPS [--resume] [--die RANK:STEP]
+    torchrun ... tests/distributed_run.py train OUT STEPS [--resume] [--die RANK:STEP] [--compile]
     torchrun ... tests/distributed_run.py evaluate OUT
 
 Samples in even places have boxes alone, those in odd places masks too: of two processes the first never sees a mask.
@@ -22,7 +22,7 @@ from accelerate import Accelerator, DeepSpeedPlugin, DistributedType, FullyShard
 from conftest import LEFT, RIGHT, TinyTower, dialogue, make_llm
 from test_chat import byte_level
 
-from pgpt_lib import training
+from pgpt_lib import compilation, training
 from pgpt_lib.config import load_profile
 from pgpt_lib.data.sample import Sample
 from pgpt_lib.errors import RunError
@@ -62,8 +62,9 @@ def features(image_ids):
     return torch.stack([torch.randn(3, 16, 32, generator=seed) for seed in seeds])
 
 
-def tiny_model(steps: int) -> PerceptionGPT:
-    settings = {"steps": steps, "batch_size": BATCH, "save_every": 3, "log_every": 1, "precision": "fp32", "lr": 1e-2}
+def tiny_model(steps: int, compiled: bool = False) -> PerceptionGPT:
+    settings: dict[str, object] = {"compile": compiled}
+    settings |= {"steps": steps, "batch_size": BATCH, "save_every": 3, "log_every": 1, "precision": "fp32", "lr": 1e-2}
     overrides = {f"training.{name}": value for name, value in settings.items()}
     overrides |= {"vision.name": "tiny", "vision.image_size": 32, "llm.name": "tiny", "llm.lora_rank": 4}
     profile = load_profile("smoke", {**overrides, "signals": ["box", "mask"]})
@@ -105,8 +106,10 @@ def note(out: Path, model: PerceptionGPT) -> None:
     (out / f"process-{rank}.json").write_text(json.dumps({"processes": count, "divided": divided}))
 
 
-def train(out: Path, steps: int, resume: bool = False, die: str | None = None) -> None:
-    model = tiny_model(steps)
+def train(out: Path, steps: int, resume: bool = False, die: str | None = None, compiled: bool = False) -> None:
+    if compiled:
+        compilation.BACKEND = "aot_eager"  # traced and differentiated as for any backend, without a compiler's time
+    model = tiny_model(steps, compiled)
     join_processes()
     zero = os.environ.get("PGPT_TEST_ZERO", "")
     if zero or os.environ.get("ACCELERATE_USE_FSDP") == "true":
@@ -128,6 +131,10 @@ def train(out: Path, steps: int, resume: bool = False, die: str | None = None) -
     start = training.starting_point(out, model.profile, SEED, resume)
     training.fit(model, TinyStream(), make_batch, model.profile, SEED, out, start, progress=False)
     note(out, model)
+    if compiled:
+        from torch._dynamo.utils import counters
+
+        assert counters["stats"]["unique_graphs"] > 1, "nothing was compiled but the probe"
 
 
 def evaluate(out: Path) -> None:
@@ -151,10 +158,14 @@ if __name__ == "__main__":
     parser.add_argument("steps", type=int, nargs="?", default=1)
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--die")
+    parser.add_argument("--compile", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     try:
-        train(given.out, given.steps, given.resume, given.die) if given.work == "train" else evaluate(given.out)
+        if given.work == "train":
+            train(given.out, given.steps, given.resume, given.die, given.compile)
+        else:
+            evaluate(given.out)
     except RunError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)

@@ -88,9 +88,12 @@ def require_same(run: Path, records: list[dict], alone: tuple[Path, list[dict]])
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("options", [(), ("--compile",)], ids=["eager", "compiled"])
 @pytest.mark.parametrize("kind", ["ddp", "fsdp", ZERO2])
-def test_two_processes_follow_the_curve_of_one(kind: str, alone: tuple, tmp_path: Path) -> None:
-    require_same(tmp_path / "run", trained(tmp_path, 2, kind), alone)
+def test_two_processes_follow_the_curve_of_one(
+    kind: str, options: tuple[str, ...], alone: tuple, tmp_path: Path
+) -> None:
+    require_same(tmp_path / "run", trained(tmp_path, 2, kind, *options), alone)
 
 
 @pytest.mark.slow

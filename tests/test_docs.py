@@ -12,8 +12,10 @@ import pytest
 import typer
 
 from pgpt_lib import cli
+from pgpt_lib.backbones import BACKBONES
+from pgpt_lib.commands.data import SAM
 from pgpt_lib.config import load_profile
-from pgpt_lib.data.benchmarks import TABLES
+from pgpt_lib.data.benchmarks import TABLES, TUNED_ON
 from pgpt_lib.project import ROOT
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -41,7 +43,7 @@ def in_text(page: Path) -> list[str]:
 def ours(line: str) -> list[str] | None:
     """The arguments that `python -m pgpt_lib` gets from a command line, None where it calls something else."""
     _, found, arguments = line.partition("-m pgpt_lib ")
-    return arguments.split() if found else None
+    return re.split(r"\s(?:&|;|\|)\s", arguments)[0].split() if found else None  # of a loop in the shell its body
 
 
 def named(arguments: list[str]) -> tuple[Any, list[str]]:
@@ -103,19 +105,56 @@ def test_a_command_named_in_the_text_exists(line: str) -> None:
     assert {word.partition("=")[0] for word in rest if word.startswith("-")} <= known
 
 
-def test_the_way_to_table_2_is_whole() -> None:
-    """Every source of the paper's profile is fetched before it is trained on, and then tuned on and scored."""
-    called = [" ".join(arguments) for line in in_blocks(FULL_SCALE) if (arguments := ours(line))]
-    first = {word: next(i for i, line in enumerate(called) if line.startswith(word)) for word in ("train", "finetune")}
-    fetched = {line.split()[1] for line in called[: first["train"]] if line.startswith("data ")}
+def called() -> list[str]:
+    """The arguments of our commands in the full-scale page, in their order."""
+    return [" ".join(arguments) for line in in_blocks(FULL_SCALE) if (arguments := ours(line))]
+
+
+def test_the_way_to_the_papers_tables_is_whole() -> None:
+    """Every source of the paper's profile is fetched before it is trained on; each data set is tuned on and scored."""
+    lines = called()
+    first = {word: next(i for i, line in enumerate(lines) if line.startswith(word)) for word in ("train", "finetune")}
+    fetched = {line.split()[1] for line in lines[: first["train"]] if line.startswith("data ")}
     sources = {re.sub("^coco_.*", "coco", name) for name in load_profile("paper-7b").data.sources}
     assert sources | {"karpathy", "sam-labels", "leakage"} <= fetched and first["train"] < first["finetune"]
-    scored = {
-        line.split("--split ")[1].split()[0] for line in called if line.startswith("evaluate --checkpoint runs/7b-")
-    }
-    assert scored == {name.partition("/")[2] for name in TABLES["table2"] if name.startswith("refcoco/")}
+    asked = [re.findall(r"--dataset (\S+) --split (\S+)", line) for line in lines if line.startswith("evaluate ")]
+    scored = {"/".join(pair) for pairs in asked for pair in pairs}
+    others = re.compile("refcoco[+g]/")  # "likewise"
+    wanted = {name for table in ("table2", "table3", "table5") for name in TABLES[table] if not others.match(name)}
+    assert scored == wanted
+    tuned = {line.split("--on ")[1].split()[0] for line in lines if line.startswith("finetune ")}
+    assert tuned == {next(iter(TUNED_ON[name.split("/")[0]])) for name in wanted}
     needing = ("train --profile paper", "finetune", "data ", "evaluate --checkpoint runs/7b")
-    assert all("--root" in line for line in called if line.startswith(needing))
+    assert all("--root" in line for line in lines if line.startswith(needing))
+
+
+def test_the_chapters_follow_a_labs_way() -> None:
+    """Disks, downloads, the guard, the estimate, launching, going on, fine-tuning, scores, sweeps."""
+    page = FULL_SCALE.read_text(encoding="utf-8")
+    words = ("Disks", "Downloads", "guard", "estimate", "Launching", "going on", "Fine-tuning", "Scores", "Sweeps")
+    headings = re.findall("^## (.*)$", page, re.M)
+    places = [next(i for i, heading in enumerate(headings) if word in heading) for word in words]
+    assert places == sorted(places)
+    chapters = re.split("^## ", page, flags=re.M)[2:]  # the list in short stands before them
+    body = [line for chapter in chapters[places[0] :] for line in re.findall(r"-m pgpt_lib (\w+ ?\w*)", chapter)]
+    first = [next(i for i, line in enumerate(body) if line.startswith(word)) for word in
+             ("data refcoco_m", "data leakage", "estimate", "train", "finetune", "evaluate", "sweep")]  # fmt: skip
+    assert first == sorted(first)
+
+
+def test_the_backbones_to_fetch_ahead_are_those_of_the_profile() -> None:
+    profile = load_profile("paper-7b")
+    wanted = {str(BACKBONES[name].hub) for name in (profile.llm.name, profile.vision.name)} | {SAM}
+    assert set(re.findall("^hf download (\\S+)", FULL_SCALE.read_text(encoding="utf-8"), re.M)) == wanted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_shell_can_read_what_it_is_given(page: Path) -> None:
+    blocks = [block for language, block in BLOCK.findall(page.read_text(encoding="utf-8")) if language in SHELLS]
+    given = [block for block in blocks if "-m pgpt_lib" in block or "hf download" in block]
+    for block in given:
+        done = subprocess.run(["bash", "-n"], input=block, text=True, capture_output=True)
+        assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

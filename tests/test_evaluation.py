@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
+import big_layouts as layouts
 import numpy as np
 import pytest
 import torch
@@ -15,8 +16,10 @@ from results_page import check_metrics
 from pgpt_lib.data.sample import Sample, Turn
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, save_predictions, score
+from pgpt_lib.evaluation.benchmark_sets import EvaluationSet, benchmark_set
 from pgpt_lib.evaluation.checkpoint import refshapes_samples
 from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores, with_variants
+from pgpt_lib.evaluation.generalised import generalised_scores
 from pgpt_lib.evaluation.grounding import depth_error, fill_box, filled_ciou, rec_scores, set_scores, shuffled
 from pgpt_lib.evaluation.predictions import TowerFeatures, batches, max_new_tokens, prompt_of
 from pgpt_lib.evaluation.scores import FORCED_KEYS, REGION_GIVEN
@@ -408,3 +411,57 @@ def test_no_checkpoint_is_named(tmp_path) -> None:
 
     with pytest.raises(InputError, match="nothing_here"):
         evaluate_checkpoint(tmp_path / "nothing_here")
+
+
+# ------------------------------------------------------------------------------------------ any number of targets
+
+
+def generalised(true: Sequence[Region], given: Sequence[Region], image: str = "a", failures: int = 0) -> Prediction:
+    task = {0: "none", 1: "rec"}.get(len(true), "several")
+    truth, text = (" ".join(["<vis>"] * len(regions)) or "none" for regions in (true, given))
+    return Prediction(sample(task, truth, true, image), text, tuple(given), failures)
+
+
+def test_generalised_scores_by_hand() -> None:
+    """IoUs 1 (both halves found), 0.5 (one of two), 0 (missed), 1 (none, rightly), 0 (a region where nothing is)."""
+    scores = generalised_scores([
+        generalised([LEFT, RIGHT], [RIGHT, LEFT]),
+        generalised([LEFT, RIGHT], [LEFT]),
+        generalised([LEFT], []),
+        generalised([], []),
+        generalised([], [HALF]),
+    ])  # fmt: skip
+    values = {key: value[0] if isinstance(value, list) else value for key, value in scores.items()}
+    assert values == pytest.approx({
+        "n": 5, "giou": 2.5 / 5, "ciou": (200 + 100) / (200 + 200 + 100 + 0 + 50), "n_acc": 1 / 2, "t_acc": 2 / 3,
+        "pr@f1": 2 / 5,
+    })  # fmt: skip
+
+
+def test_a_region_that_cannot_be_read_is_one_that_was_given() -> None:
+    unread = generalised_scores([generalised([], [], failures=1)])
+    assert unread["n_acc"][0] == unread["giou"][0] == unread["pr@f1"][0] == 0 and unread["ciou"] is None
+    spare = generalised_scores([generalised([LEFT], [LEFT], failures=1)])
+    assert spare["giou"][0] == 1 and spare["pr@f1"][0] == 0, "one more than was meant"
+    assert unread["t_acc"] is None and generalised_scores([])["giou"] is None
+
+
+def test_boxes_alone_have_no_mask_scores() -> None:
+    bare = replace(LEFT, mask=None)
+    boxes = generalised_scores([generalised([LEFT], [bare]), generalised([], [])])
+    assert boxes["giou"] is boxes["ciou"] is None and boxes["pr@f1"][0] == 1
+    untrue = generalised_scores([generalised([bare], [LEFT]), generalised([RIGHT], [RIGHT])])
+    assert untrue["giou"][0] == untrue["ciou"][0] == 1, "an object without a true mask is left out"
+
+
+def test_grefcoco_is_scored_as_a_whole(tmp_path) -> None:
+    """The set itself knows; the expression of several, of one and of none count alike."""
+    layouts.coco(tmp_path)
+    layouts.grefcoco(tmp_path)
+    path = tmp_path / "grefcoco" / "grefs(unc).json"
+    path.write_text(path.read_text().replace('"train"', '"val"'))
+    chosen = benchmark_set("grefcoco/val", tmp_path)
+    answers = [Prediction(s, s.turns[-1].text, s.turns[-1].regions) for s in chosen.samples]
+    scores = chosen.own_scores(answers)["generalised"]
+    assert scores.pop("n") == 4 and all(value[0] == 1 for value in scores.values())
+    assert EvaluationSet(chosen.samples, chosen.images).own_scores(answers) == {}

@@ -151,6 +151,15 @@ def test_shards_share_the_pictures(root: Path, sam: str) -> None:
             label_source(root, "flickr30k", sam, ALL, shard=bad)
 
 
+def test_eight_shards_take_eight_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sam_labels.device_of(3).type == ("cpu" if not torch.accelerator.is_available() else "cuda")
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    for cards, taken in ((8, [0, 1, 7]), (4, [0, 1, 3]), (1, [0, 0, 0])):
+        monkeypatch.setattr(torch.accelerator, "device_count", lambda cards=cards: cards)
+        assert [sam_labels.device_of(part) for part in (0, 1, 7)] == [torch.device("cuda", card) for card in taken]
+
+
 def test_provenance_binds_a_file_to_its_model(root: Path, sam: str) -> None:
     label_source(root, "flickr30k", sam, ALL, limit=1)
     (made,) = SamMasks(root / "flickr30k").provenance()

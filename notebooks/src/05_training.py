@@ -402,6 +402,9 @@ run.figure(ax.figure, "fusion_weights", alt="Fusion weights by layer for the lan
 # %%
 speed = [record["expressions_per_second"] for record in records if record.get("expressions_per_second")]
 print(f"median {torch.tensor(speed).median():.0f} questions and answers a second" if speed else "no speed logged")
+if result.peak_memory_gb is not None:  # trained on a card
+    used = "not known for this card" if result.mfu is None else f"{result.mfu:.0%} of its peak"
+    print(f"at most {result.peak_memory_gb:.1f} GB of a card; arithmetic for the model (MFU): {used}")
 
 # %% [markdown]
 # ## Questions to think about
@@ -419,9 +422,10 @@ print(f"median {torch.tensor(speed).median():.0f} questions and answers a second
 # %%
 from pgpt_lib.checkpoint_files import checkpoint_hash
 
+figures = ("steps", "seconds", "emission", "peak_memory_gb", "mfu")  # the last two on cards alone
 run.finish(
     metrics={
-        "training": {"steps": result.steps, "seconds": result.seconds, "emission": result.emission, **result.losses},
+        "training": {**{name: getattr(result, name) for name in figures}, **result.losses},
         "resume_is_exact": float(equal),
     },
     checkpoint=checkpoint_hash(result.checkpoint),

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from .. import model as model_module
 from ..adapters import base_model
+from ..compilation import compile_blocks
 from ..config import Profile, Training
 from ..data.sample import Sample
 from ..losses import IGNORE_INDEX
@@ -83,7 +84,12 @@ def default_settings(profile: Profile, model: PerceptionGPT) -> Settings:
     """What the trainer does with this profile."""
     attention = str(base_model(model.llm).config._attn_implementation)
     training = profile.training
-    return Settings(bf16=training.precision == "bf16", cached=training.cache_features, attention=attention)
+    return Settings(
+        bf16=training.precision == "bf16",
+        cached=training.cache_features,
+        attention=attention,
+        compiled=training.compile,
+    )
 
 
 def with_settings(profile: Profile, settings: Settings) -> Profile:
@@ -156,7 +162,7 @@ def apply_to_model(model: PerceptionGPT, settings: Settings) -> None:
     """Choose attention and compilation, in place."""
     base_model(model.llm).set_attn_implementation(settings.attention)
     if settings.compiled:
-        model.decoder.compile()
+        compile_blocks(model)
 
 
 def make_optimizer(

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..compilation import reason
 from ..config import Profile
 from ..data.sample import Stream
 from ..errors import InputError, RunError
@@ -76,7 +77,7 @@ def lever_row(
     except RuntimeError as error:
         if name != "compile":
             raise
-        return row | {"skipped": f"torch.compile does not work here: {str(error).strip().splitlines()[0]}"}
+        return row | {"skipped": f"torch.compile does not work here: {reason(error)}"}
     first, second = made.pop("base"), made.pop("other")
     faster = made["ratio"][0] >= 1
     if default == "off":

@@ -99,7 +99,9 @@ def sam_labels(
     model: Annotated[str, typer.Option(help="SAM in Hugging Face format: a folder or a hub name.")] = SAM,
     predicted_iou: Annotated[float, typer.Option(min=0, max=1, help="Least IoU that SAM expects of its mask.")] = 0.8,
     box_iou: Annotated[float, typer.Option(min=0, max=1, help="Least IoU of the mask's bounds with the box.")] = 0.5,
-    shard: Annotated[str, typer.Option(help="Which part of the pictures, as 0/8: one process a GPU.")] = "0/1",
+    shard: Annotated[
+        str, typer.Option(help="Which part of the pictures, as 0/8, one process a GPU: 3/8 takes the fourth.")
+    ] = "0/1",
     limit: Annotated[int | None, typer.Option(min=1, help="Stop after so many pictures.")] = None,
     json: JsonFlag = False,
 ) -> None:

@@ -46,7 +46,7 @@ class Labeller:
 
         Args:
             model: a folder in Hugging Face format, or a hub name such as facebook/sam-vit-huge.
-            device: by default the accelerator, where there is one.
+            device: by default the first accelerator, where there is one.
 
         Raises:
             InputError: it cannot be loaded, or some of its weights are missing.
@@ -59,8 +59,7 @@ class Labeller:
         self.model, told = loaded
         if told["missing_keys"]:
             raise InputError(f"SAM {model!r} lacks weights, such as {sorted(told['missing_keys'])[0]}")
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        self.device = device or accelerator or torch.device("cpu")
+        self.device = device or device_of(0)
         self.model.to(self.device).eval()
         self.identity = {"model": model, "weights": _weights(model, self.model)}
 
@@ -92,6 +91,12 @@ class Labeller:
         return found
 
 
+def device_of(part: int) -> torch.device:
+    """Where a shard is worked on: shards take turns over the accelerators that are seen, or share the CPU."""
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.device(kind.type, part % torch.accelerator.device_count()) if kind else torch.device("cpu")
+
+
 def label_source(
     root: str | Path, source: str, model: str, thresholds: Thresholds, shard: str = "0/1", limit: int | None = None
 ) -> dict[str, Any]:
@@ -102,7 +107,7 @@ def label_source(
         source: flickr30k or visual_genome.
         model: of `Labeller`.
         thresholds: what a mask must reach to be kept.
-        shard: which part of the pictures, as "0/8".
+        shard: which part of the pictures, as "0/8", and so which accelerator.
         limit: stop after so many pictures.
 
     Returns:
@@ -118,7 +123,7 @@ def label_source(
     records: dict[str, list[int]] = {}
     for index in range(len(reader)):
         records.setdefault(reader.image_key(index), []).append(index)
-    labeller = Labeller(model)
+    labeller = Labeller(model, device_of(part))
     folder = Path(root) / source
     path = folder / ("sam_masks.sqlite" if parts == 1 else f"sam_masks.{part}-of-{parts}.sqlite")
     versions = {"transformers": transformers.__version__, "torch": torch.__version__}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Literal
@@ -23,20 +24,34 @@ KEPT = 3  # checkpoints on disk at once: two are kept while a third is written
 
 @dataclass(frozen=True)
 class Card:
-    """A GPU by its data sheet: memory in GB, dense bf16 in TFLOP/s, memory bandwidth in GB/s."""
+    """A GPU by its data sheet: memory in GB, dense bf16 in TFLOP/s, memory bandwidth in GB/s.
+
+    `device` is a pattern for the whole name that its driver gives it.
+    """
 
     name: str
     memory: float
     tflops: float
     bandwidth: float
+    device: str = ""
 
 
 def card(name: str) -> Card:
     """A card of `gpus.yaml`; `InputError` names the known ones."""
-    known = yaml.safe_load(resources.files(__package__).joinpath("gpus.yaml").read_text(encoding="utf-8"))
+    known = _cards()
     if name not in known:
         raise InputError(f"unknown GPU {name!r}; there are {', '.join(known)}")
-    return Card(name, **known[name])
+    return known[name]
+
+
+def card_of_device(device: str) -> Card | None:
+    """The card of `gpus.yaml` that a driver calls so; None where none is."""
+    return next((known for known in _cards().values() if re.fullmatch(known.device, device)), None)
+
+
+def _cards() -> dict[str, Card]:
+    text = resources.files(__package__).joinpath("gpus.yaml").read_text(encoding="utf-8")
+    return {name: Card(name, **figures) for name, figures in yaml.safe_load(text).items()}
 
 
 def estimate(

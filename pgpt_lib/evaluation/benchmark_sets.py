@@ -10,23 +10,27 @@ from ..data.benchmarks import open_benchmark
 from ..data.refcoco import SPLIT_BY, RefCOCO
 from ..data.sample import Images, Sample
 from ..scoring import score_predictions, truths_of
+from .generalised import generalised_scores
 from .predictions import Prediction, record_of
 
 
 class EvaluationSet(NamedTuple):
-    """Samples and their pictures."""
+    """Samples and their pictures; `generalised` where an expression may mean any number of objects."""
 
     samples: list[Sample]
     images: Images
+    generalised: bool = False
 
     def own_scores(self, predictions: Sequence[Prediction]) -> Mapping[str, Any]:
-        """Of RefCOCO, RefCOCO+ and RefCOCOg the scores of `score`; of other sets none.
+        """Of RefCOCO, RefCOCO+ and RefCOCOg the scores of `score`; of gRefCOCO its `generalised` ones; else none.
 
-        There the truth is the annotation's own box, not one cut off at the picture's border.
+        In the first three the truth is the annotation's own box, not one cut off at the picture's border.
 
         Args:
             predictions: of all the samples.
         """
+        if self.generalised:
+            return {"generalised": generalised_scores(predictions)}
         if not isinstance(self.images, RefCOCO):
             return {}
         asked = {sample.extra["sent_id"] for sample in self.samples}
@@ -60,4 +64,4 @@ def benchmark_set(
     kept = set(list(dict.fromkeys(benchmark.image_key(i) for i in range(len(benchmark))))[:images])
     wanted = [i for i in range(len(benchmark)) if benchmark.image_key(i) in kept]
     wanted = [i for i in wanted if tasks is None or benchmark.task(i) in tasks]
-    return EvaluationSet([benchmark.sample(i) for i in wanted], benchmark.pictures)
+    return EvaluationSet([benchmark.sample(i) for i in wanted], benchmark.pictures, dataset == "grefcoco")

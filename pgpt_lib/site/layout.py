@@ -11,6 +11,7 @@ from typing import Any
 import nbformat
 
 from .. import project
+from ..by_profile import as_markdown, by_profile
 from ..errors import InputError
 from ..files import read_json, write_text
 from ..notebook_sources import FrontMatter, front_matter
@@ -152,7 +153,8 @@ def _reports(
     toctree = f"```{{toctree}}\n:maxdepth: 1\n\n{listed}\n```" if folders else "None yet: `make run` makes one."
     text = "Each run of the series leaves a report: ours beside the paper's numbers, on which data and which machine."
     meaning = "[Results](../docs/results.md) says what every key means."
-    write_text(pages / "index.md", f"# Reports\n\n{text} {meaning}\n\n{toctree}\n")
+    table = f"## By profile\n\n{as_markdown(by_profile())}"
+    write_text(pages / "index.md", f"# Reports\n\n{text} {meaning}\n\n{toctree}\n\n{table}\n")
 
 
 def _api(folder: Path) -> None:

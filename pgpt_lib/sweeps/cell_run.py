@@ -58,7 +58,8 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
     Returns:
         `cell` (factors), `metrics` (as in report.json: data set/split to scores), `before` (questions before tuning),
         `curve`, `log`, `weights` (see `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled
-        weights), `seconds` (of training alone), `wall_seconds`, and what it all depends on.
+        weights), `seconds` (of training alone), `wall_seconds`, `peak_memory_gb` and `mfu` (null without a card), and
+        what it all depends on.
 
     Raises:
         InputError: a switch that this version lacks.
@@ -118,6 +119,8 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         "log": log,
         "weights": weights.points,
         "seconds": done.seconds - curve.paused(done.steps),
+        "peak_memory_gb": done.peak_memory_gb,
+        "mfu": done.mfu,
         "wall_seconds": time.monotonic() - began + _earlier(start),
         "threads": torch.get_num_threads(),
         "commit": project.commit(),
