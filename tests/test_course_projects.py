@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from pgpt_lib.cli import main
 from pgpt_lib.course.leaderboard import leaderboard, skill
-from pgpt_lib.course.projects import BOXES, PROJECTS, project_page
+from pgpt_lib.course.projects import BOXES, PROJECTS, SIGNAL, project_page
 from pgpt_lib.course.splits import DATASET, SPLIT, write_split
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.errors import InputError
+from pgpt_lib.project import ROOT
 from pgpt_lib.scoring import Truth, score_predictions, truths_of
 
 
@@ -166,4 +168,7 @@ def test_the_rubric_that_students_read_is_the_one_that_grades():
         text = project_page(project)
         assert f"{project.points} points" in text and project.metric in text
         assert all(f"| {points} |" in text for points in (10, project.gain_points, project.manual_points))
+    lesson = (ROOT / "notebooks" / "src" / "02_vis_heads.py").read_text(encoding="utf-8")
+    (named,) = re.findall(r"notebook 02's exercise\s+\"(.+?)\"", project_page(SIGNAL))  # the pattern that it names
+    assert re.search(rf"# ### Exercise \d: {re.escape(named)} ", lesson)
     assert score_predictions([], [])["n"] == 0 and BOXES.metric in score_predictions([], [])

@@ -46,9 +46,10 @@ A prediction is `{"sent_id": 17, "bbox": [x, y, width, height]}` in pixels, `"bb
 SIGNAL = Project(
     "own-signal", "a signal of one's own", "6 to 10", "skill", 1.0, 30, 10,
     """Let `<vis>` carry a quantity of the object that it does not carry yet: `centre`, the middle of the box as two
-numbers, or `extent`, the root of the object's visible share of the picture. Write the signal (notebook 02, exercise 3,
-and `pgpt_lib/signals/depth.py` are patterns), register it, train with it, and predict it for objects that are named in
-words. The skill is 1 - (mean error) / (mean error of always saying the median); a missing value counts with error 1.
+numbers, or `extent`, the root of the object's visible share of the picture. Write the signal (notebook 02's exercise
+"a signal of one's own" and `pgpt_lib/signals/depth.py` are patterns), register it, train with it, and predict it for
+objects that are named in words. The skill is 1 - (mean error) / (mean error of always saying the median); a missing
+value counts with error 1.
 
 A prediction is `{"sent_id": 17, "value": [0.41, 0.77]}`, all numbers in [0, 1] of the picture, `"value": null` where
 your model gave none; `result.json` says which `quantity` it is.""",
