@@ -99,7 +99,12 @@ def test_two_processes_follow_the_curve_of_one(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "kind, then",
-    [("ddp", (1, "")), ("fsdp", (2, "fsdp")), pytest.param("zero2", (2, "zero2"), marks=ZERO2.marks)],
+    [
+        ("ddp", (1, "")),
+        ("fsdp", (2, "fsdp")),
+        ("fsdp", (1, "")),
+        pytest.param("zero2", (2, "zero2"), marks=ZERO2.marks),
+    ],
 )
 def test_a_killed_process_ends_the_job_and_it_resumes_exactly(
     kind: str, then: tuple[int, str], alone: tuple, tmp_path: Path

@@ -1,5 +1,5 @@
-"""Notebooks 05 and 06 under papermill in `paper-7b`, on two CPU processes: the profile as it ships, backbones that are
-small stand-ins under the hub's names, and small copies of the paper's data sets in their true formats."""
+"""Notebooks under papermill in the profiles that are meant for cards, on the CPU: the profiles as they ship, backbones
+that are small stand-ins under the hub's names, and small copies of the paper's data sets in their true formats."""
 
 from __future__ import annotations
 
@@ -49,15 +49,18 @@ def in_hub(home: Path, name: str) -> Path:
 
 @pytest.fixture(scope="module")
 def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """A hub's cache with a tiny CLIP and a tiny Llama in place of CLIP ViT-L/14 and Vicuna."""
+    """A hub's cache with tiny towers and tiny Llamas in place of CLIP ViT-L/14, DINOv2-S, Vicuna and SmolLM2."""
     home = tmp_path_factory.mktemp("hf")
     config = transformers.CLIPVisionConfig(intermediate_size=32, **TOWER)
     shifted(transformers.CLIPVisionModel(config)).save_pretrained(in_hub(home, "clip-vit-large-patch14"))
-    tokenizer, (model, config) = byte_level(SPECIALS["vicuna"]), LLMS["llama"]
-    sizes = {**SIZES, "max_position_embeddings": 2048}
-    folder = in_hub(home, "vicuna-7b")
-    model(config(vocab_size=len(tokenizer), head_dim=8, **sizes)).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    dinov2 = transformers.Dinov2Model(transformers.Dinov2Config(mlp_ratio=2, **TOWER))
+    shifted(dinov2).save_pretrained(in_hub(home, "dinov2-small"))
+    for name, family, tied in (("vicuna-7b", "vicuna", False), ("smollm2-135m", "chatml", True)):
+        tokenizer, (model, config) = byte_level(SPECIALS[family]), LLMS["llama"]
+        sizes = {**SIZES, "max_position_embeddings": 2048, "tie_word_embeddings": tied}
+        folder = in_hub(home, name)
+        model(config(vocab_size=len(tokenizer), head_dim=8, **sizes)).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
     own = {"HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PGPT_CACHE": str(home / "pgpt"), "GLOO_SOCKET_IFNAME": "lo"}
     return {**os.environ, **own, "OMP_NUM_THREADS": "1"}
 
@@ -92,3 +95,22 @@ def test_the_papers_profile_trains_by_accelerate_and_fills_its_tables(
     assert all(set(row) == REFER for row in report["tables"]["table2"]["ours"].values())
     (row,) = report["tables"]["table5"]["ours"].values()
     assert set(row) == {"VQAv2", "OK-VQA", "Flickr30k", "COCO"} and all(v is not None for v in row.values())
+
+
+@pytest.mark.slow
+def test_the_profile_for_one_card_trains_by_accelerate(environment: dict[str, str], tmp_path: Path) -> None:
+    """Notebook 05 in `gpu`: the estimate, the launched training, its log, the report."""
+    command = [sys.executable, "-m", "pgpt_lib", "run", "--profile", "gpu", "--out", str(tmp_path), "--json"]
+    command += ["--only", "05_training", "-p", "steps=2", "-p", "processes=1"]
+    uncompiled = {**environment, "TORCH_COMPILE_DISABLE": "1"}  # `tests/test_compilation.py` compiles
+    done = subprocess.run(command, cwd=ROOT, env=uncompiled, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    shown = (tmp_path / "05_training" / "05_training.ipynb").read_text()
+    estimate, command_line, last = (
+        shown.index(t) for t in ("gpu on 1 x rtx3090, ddp", "$ accelerate launch", "step 2 of 2: loss")
+    )
+    assert estimate < command_line < last and find_checkpoint(tmp_path)[1].step == 2
+    report = json.loads((tmp_path / "report.json").read_text())
+    training = report["metrics"]["05_training"]["training"]
+    assert training["steps"] == 2 and training["mfu"] is None, "no card, no figures of one"
+    assert report["profiles"]["gpu"]["machine"] and report["profiles"]["paper-13b"] is None

@@ -131,6 +131,14 @@ def test_a_lever_changes_one_setting(name):
     assert Settings() in (on, off)
 
 
+def test_the_default_compiles_where_the_trainer_does(make_model, monkeypatch):
+    model = make_model(training__compile=True)
+    for fault, compiled in ((None, True), ("no compiler", False)):
+        monkeypatch.setattr(levers, "fault_here", lambda device, fault=fault: fault)
+        assert levers.default_settings(model.profile, model).compiled is compiled
+    assert not levers.default_settings(make_model().profile, model).compiled
+
+
 def test_products_are_counted_forward_and_backward_and_can_be_run_again():
     layer, pixels = torch.nn.Linear(5, 3), torch.randn(1, 2, 6, 6)
     kernel = torch.randn(4, 2, 3, 3, requires_grad=True)

@@ -17,12 +17,13 @@ from torch import Tensor, nn
 
 from .. import model as model_module
 from ..adapters import base_model
-from ..compilation import compile_blocks
+from ..compilation import compile_blocks, fault_here
 from ..config import Profile, Training
 from ..data.sample import Sample
 from ..losses import IGNORE_INDEX
 from ..model import PerceptionGPT
 from ..optimisation import BETAS, build_optimizer
+from ..processes import best_device
 
 EXCHANGE = 2  # turns of a question with its answer
 
@@ -88,7 +89,7 @@ def default_settings(profile: Profile, model: PerceptionGPT) -> Settings:
         bf16=training.precision == "bf16",
         cached=training.cache_features,
         attention=attention,
-        compiled=training.compile,
+        compiled=training.compile and fault_here(best_device()) is None,  # as the trainer does
     )
 
 
