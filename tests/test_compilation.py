@@ -35,6 +35,7 @@ class Lengths:
     """Two dialogues a step, with one to three questions, so that every step has another length."""
 
     images = None
+    epoch_length = 10
 
     def image_ids(self) -> list[str]:
         return []
