@@ -282,7 +282,7 @@ def build_model(
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
     if profile.region_codes.start == "words":
-        read = [built.signal(name) for name in built.input_signals]
+        read = [built.signal(name) for name in built.signals if name in INPUT_SIGNALS]  # whatever a switch leaves out
         start_codes(read, chat, built.embedding_tables()[0], tower.image_size, seed)
     if isinstance(built.state_norm, StateNorm):
         built.to(best_device())

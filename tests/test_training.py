@@ -250,14 +250,14 @@ def test_silence_is_noticed_with_its_cause(tmp_path: Path, capsys: pytest.Captur
 )
 def test_no_single_step_decides_whether_the_model_is_silent(emitted: dict, first: int, told: str | None) -> None:
     watch = EmissionWatch(toy_profile(1000), ["lm_head"], first)
-    figures = {step: StepFigures({}, 0.0, 0.0, 1, emitted.get(step, 0), 10) for step in range(first + 1, 1001)}
+    figures = {step: StepFigures({}, 0.0, 0.0, 1, emitted.get(step, 0), 10, 1) for step in range(first + 1, 1001)}
     said = [warning for step, of_step in figures.items() if (warning := watch.after(step, of_step))]
     assert len(said) == (told is not None) and (told or "") in "".join(said)
 
 
 def test_answers_without_regions_are_no_silence() -> None:
     watch = EmissionWatch(toy_profile(20), ["lm_head"])
-    assert not any(watch.after(step, StepFigures({}, 0.0, 0.0, 1, 0, 0)) for step in range(1, 21))
+    assert not any(watch.after(step, StepFigures({}, 0.0, 0.0, 1, 0, 0, 1)) for step in range(1, 21))
 
 
 def test_the_epoch_is_counted_in_the_streams_own_dialogues(tmp_path: Path) -> None:
