@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from toy_model import ToyModel, run_toy, toy_profile
+from toy_model import ToyModel, ToyStream, run_toy, toy_profile
 
 from pgpt_lib.checkpoint import load_optimizer, load_weights, save_checkpoint
 from pgpt_lib.checkpoint_files import (
@@ -46,7 +46,7 @@ def test_the_last_two_are_kept_and_hold_what_the_design_says(trained: Path) -> N
         ["adapter", "perception.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json", "COMPLETE"]
     )
     state = json.loads((trained / "checkpoint/step_12/state.json").read_text())
-    assert (state["seed"], state["step"], state["epoch"]) == (1, 12, 12 * 6 // 48)
+    assert (state["seed"], state["step"], state["epoch"]) == (1, 12, 12 * 6 // ToyStream.epoch_length)
     assert state["digest"] == training_digest(PROFILE)
 
 

@@ -46,7 +46,7 @@ def test_sets_of_each_profile():
     assert {s.task for s in shapes[MAIN][0]} >= {"rec", "question", "caption", "none", "reasoning"}
     assert {s.task for s in shapes["refshapes-refcocog/test"][0]} == {"rec"}
     photos = evaluation_sets(load_profile("photos"), 0)
-    assert tuple(photos) == PHOTOS and all(samples for samples, _ in photos.values())
+    assert tuple(photos) == PHOTOS and all(chosen.samples for chosen in photos.values())
 
 
 def test_table_1_is_measured():
