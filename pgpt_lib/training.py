@@ -33,6 +33,7 @@ from .errors import InputError, RunError
 from .interrupts import StopSignals
 from .optimisation import NonFiniteError, build_optimizer, learning_rate, optimiser_step, set_learning_rate, step_seed
 from .placement import Placement
+from .precision import in_usable_precision
 from .processes import best_device, join_processes
 from .train_log import Progress, TrainLog, Window
 
@@ -167,7 +168,7 @@ def fit(
         make_batch: collates samples. Beside a GPU it is called a step ahead, in a thread.
         start: the checkpoint to go on from.
     """
-    settings = profile.training
+    settings, computing = profile.training, in_usable_precision(profile, best_device())
     first, before = (start[1].step, start[1].seconds) if start else (0, 0.0)
     # Precision is set by autocast, step by step: accelerate would fix it for the whole process.
     accelerator = Accelerator(mixed_precision="no", cpu=not torch.accelerator.is_available())
@@ -199,7 +200,7 @@ def fit(
             rate = learning_rate(step, settings.steps, settings.lr, settings.warmup)
             set_learning_rate(optimizer, rate)
             try:
-                figures = optimiser_step(accelerator, wrapped, stepper, parts, profile)
+                figures = optimiser_step(accelerator, wrapped, stepper, parts, computing)
             except NonFiniteError as error:
                 if accelerator.distributed_type == DistributedType.FSDP:  # no process can try a sample by itself
                     named = ", ".join(sample.sample_id for sample in samples)

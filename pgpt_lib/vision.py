@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,8 +19,7 @@ from torch import Tensor, nn
 from .backbones.convert import IMAGENET_MEAN, IMAGENET_STD, no_bars, require_complete
 from .errors import InputError
 from .nano_vit import NanoViT
-
-Precision = Literal["fp32", "bf16"]
+from .precision import Precision
 
 
 class VisionTower(nn.Module):

@@ -11,7 +11,8 @@ from .resolver import BACKBONES, BUNDLED, Backbone, cache_dir, resolve
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-    from ..vision import Precision, VisionTower
+    from ..precision import Precision
+    from ..vision import VisionTower
 
 __all__ = ["BACKBONES", "BUNDLED", "Backbone", "cache_dir", "load_llm", "load_vision", "resolve"]
 
@@ -46,15 +47,17 @@ def load_vision(name: str, image_size: int, precision: Precision = "fp32") -> Vi
     Args:
         name: a name of `BACKBONES` of kind "vision", a folder, or a hub name.
         image_size: a multiple of the tower's patch size; position embeddings are interpolated.
-        precision: "bf16" is faster on CPUs with bfloat16 units and on GPUs.
+        precision: "bf16" is faster on CPUs with bfloat16 units and on GPUs; other CPUs take "fp32" in its place.
 
     Raises:
         InputError: no source serves, the name is a language model's, the size does not fit, or keys do not.
     """
     _require_kind(name, "vision")
+    from ..precision import usable_precision
+    from ..processes import best_device
     from ..vision import load_tower
 
-    return load_tower(name, resolve(name), image_size, precision)
+    return load_tower(name, resolve(name), image_size, usable_precision(precision, best_device()))
 
 
 def _require_kind(name: str, kind: str) -> None:

@@ -23,6 +23,7 @@ from ..data.sample import Sample
 from ..losses import IGNORE_INDEX
 from ..model import PerceptionGPT
 from ..optimisation import BETAS, build_optimizer
+from ..precision import usable_precision
 from ..processes import best_device
 
 EXCHANGE = 2  # turns of a question with its answer
@@ -86,7 +87,7 @@ def default_settings(profile: Profile, model: PerceptionGPT) -> Settings:
     attention = str(base_model(model.llm).config._attn_implementation)
     training = profile.training
     return Settings(
-        bf16=training.precision == "bf16",
+        bf16=usable_precision(training.precision, best_device()) == "bf16",
         cached=training.cache_features,
         attention=attention,
         compiled=training.compile and fault_here(best_device()) is None,  # as the trainer does

@@ -30,17 +30,20 @@ def examine() -> dict[str, Any]:
 
     from .. import project
     from ..config import load_profile, profile_names
+    from ..precision import usable_precision
     from ..requirements import problems
 
     free = {
         "memory_gb": min(psutil.virtual_memory().available, project.memory_limit()) / project.GIB,
         "disk_gb": shutil.disk_usage(project.ROOT).free / project.GIB,
     }
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     return {
         "problems": problems(),
         "versions": {**project.versions(), "torch": torch.__version__},
         "machine": project.machine(),
-        "device": "cuda" if torch.cuda.is_available() else "cpu",
+        "device": device,
+        "bf16": usable_precision("bf16", torch.device(device)) == "bf16",
         "free": free,
         "profiles": {name: needs(load_profile(name), free) for name in profile_names()},
     }
@@ -74,7 +77,8 @@ def _minutes(profile: Profile) -> dict[str, Any]:
 def _text(found: Mapping[str, Any]) -> str:
     from ..project import describe
 
-    lines = [f"machine   {describe(found['machine'])}, device {found['device']}"]
+    lines = [f"machine   {describe(found['machine'])}, device {found['device']}, "]
+    lines[0] += "computes in bf16 where a profile asks for it" if found["bf16"] else "no bf16 units: computes in fp32"
     lines.append("versions  " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     lines.append("free      " + ", ".join(f"{value:.1f} GB {name[:-3]}" for name, value in found["free"].items()))
     for name, profile in found["profiles"].items():

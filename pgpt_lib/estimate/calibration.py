@@ -26,6 +26,7 @@ from ..batch import Batch
 from ..config import Profile, load_profile
 from ..errors import RunError
 from ..optimisation import build_optimizer, optimiser_step
+from ..precision import in_usable_precision
 from ..regions import Placement, Region
 from .counting import count, shape_on_meta
 from .plan import memory_of
@@ -46,7 +47,7 @@ def calibrated(case: str, log: Callable[[str], None]) -> dict[str, Any]:
     """
     log(f"calibrating {case}: {REPEATS} steps")
     measured = _in_a_process("memory", case, ALLOCATOR) | _in_a_process("time", case, {})
-    profile = load_profile(CASES[case])
+    profile = _profile_of(case)
     shape = shape_on_meta(profile)
     totals, trained = count(shape)
     step = trace(profile, profile.training.batch_size)
@@ -65,6 +66,10 @@ def calibrated(case: str, log: Callable[[str], None]) -> dict[str, Any]:
         "threads": measured["threads"],
         "rates": rates,
     }
+
+
+def _profile_of(case: str) -> Profile:
+    return in_usable_precision(load_profile(CASES[case]), torch.device("cpu"))
 
 
 def _in_a_process(what: str, case: str, environment: dict[str, str]) -> dict[str, Any]:
@@ -198,5 +203,5 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    chosen = load_profile(CASES[sys.argv[2]])
+    chosen = _profile_of(sys.argv[2])
     print(json.dumps(measure_memory(chosen) if sys.argv[1] == "memory" else measure_time(chosen)))
