@@ -226,6 +226,7 @@ def test_evaluate_asks_every_question_alone_and_scores_all_tasks() -> None:
     assert metrics["n"] == 2 and metrics["acc@0.5"][0] == 0.5 and metrics["shuffled"]["acc@0.5"][0] == 0.5
     assert metrics["questions"]["all"]["accuracy"][0] == metrics["vqa"][0] == metrics["none"]["accuracy"][0] == 1
     assert metrics["region_caption"]["wrong"][0] == 0 and metrics["region_caption"]["mask"][0] == 1
+    assert metrics["region_caption"]["words_wrong"][0] == 0.5 and metrics["region_caption"]["words_mask"][0] == 1
     assert metrics["reasoning"]["acc@0.5"][0] == 1
     assert {k: v[0] for k, v in metrics["false_vis"].items()} == {"none": 0, "caption": 0, "question": 0}
     assert len(done.predictions) == 9 and progress[-1] == (9, 9)

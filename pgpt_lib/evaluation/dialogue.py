@@ -7,6 +7,7 @@ Figure 3 of the paper shows these kinds of dialogue. A region in the question is
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -105,16 +106,30 @@ def region_scores(predictions: Sequence[Prediction]) -> Mapping[str, Interval | 
     """Accuracy of whole answers to questions about a given region, by what was given: "box", "mask", "wrong".
 
     For "wrong" the wrong region's own answer is right. `extra["answers"]`, where there is one, lists all right answers.
+    `words_box` and its like are the mean share of the right answer's words: a caption of three words with two of them
+    right counts for nothing above, and 2/3 here.
     """
     scores: dict[str, Interval | int | None] = {}
     for variant in VARIANTS:
         members = [p for p in predictions if p.sample.extra.get("variant") == variant]
         if members:
             scores[variant] = share([float(_is_right(p)) for p in members], members)
+            scores[f"words_{variant}"] = share([_words_right(p) for p in members], members)
             scores[f"n_{variant}"] = len(members)
     return scores
 
 
 def _is_right(prediction: Prediction) -> bool:
+    return any(exact_match(prediction.text, answer) for answer in _right_answers(prediction))
+
+
+def _words_right(prediction: Prediction) -> float:
+    """The words shared with the nearest right answer, over those of the longer of the two."""
+    said = Counter(prediction.text.split())
+    answers = [Counter(answer.split()) for answer in _right_answers(prediction)]
+    return max((said & answer).total() / max(said.total(), answer.total(), 1) for answer in answers)
+
+
+def _right_answers(prediction: Prediction) -> Sequence[str]:
     key = "wrong_answers" if prediction.sample.extra.get("variant") == "wrong" else "answers"
-    return any(exact_match(prediction.text, t) for t in prediction.sample.extra.get(key) or [prediction.truth.text])
+    return prediction.sample.extra.get(key) or [prediction.truth.text]
