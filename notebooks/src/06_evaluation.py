@@ -24,7 +24,7 @@ out_dir: str = ""  # folder of the run; empty means reports/<profile>
 seed: int = 0  # seed of the evaluation's scenes
 root: str = ""  # folder of a REFER layout for photos (empty: the bundled photographs), or of the paper's data sets
 scenes: int = 0  # scenes to evaluate on, or pictures of each split; 0 means as the profile says, or all
-tune_steps: int = 0  # steps of each fine-tune in sections 6 and 7; 0 means a tenth of the training's
+tune_steps: int = 0  # steps of each fine-tune in sections 6 and 7; 0 means a twentieth of the training's
 
 # %% [markdown]
 # Notebook 05's checkpoint is needed; if it is missing, it is made now.
@@ -385,7 +385,7 @@ run.figure(fig, "figure3", alt="Dialogues with pictures: what was asked, what th
 from pgpt_lib.finetuning import fine_tune
 
 shapes = run.profile.data.name == "refshapes"
-steps = tune_steps or max(2, state.step // 10)
+steps = tune_steps or max(2, state.step // 20)
 
 
 def after_tuning(name, tasks, **asked):
