@@ -13,6 +13,7 @@ from torch import Tensor
 from .chat import IGNORE, Chat
 from .data.sample import Sample
 from .errors import InputError
+from .exchanges import PADDING
 from .regions import Placement, Region
 from .signals.base import Signal
 
@@ -36,6 +37,7 @@ class Batch:
         sample_ids: B, for messages.
         features: [I, L, N, C] raw hidden states of the vision tower, or
         pixel_values: [I, 3, S, S] for the tower itself; both None when no dialogue has an image.
+        exchange: [B, T], see `exchanges.kept_apart`, where a dialogue's exchanges do not see each other; else None.
     """
 
     input_ids: Tensor
@@ -53,6 +55,7 @@ class Batch:
     sample_ids: list[str]
     features: Tensor | None = None
     pixel_values: Tensor | None = None
+    exchange: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""
@@ -73,6 +76,7 @@ def collate(
     generation: bool = False,
     input_dropout: float = 0.0,
     generator: torch.Generator | None = None,
+    apart: bool = False,
 ) -> Batch:
     """Make a batch. Each image is loaded once, however many dialogues are about it.
 
@@ -87,6 +91,7 @@ def collate(
         input_dropout: how often one part of a slot's input embedding is left out; see `drop_parts`.
         generator: its seed and a sample's id give the dropout's numbers for that sample. So they do not depend on how
             samples are divided over batches and processes.
+        apart: a dialogue's exchanges are not to see each other, in training.
 
     Raises:
         InputError: no sample, nothing to learn in a training batch, no loader for images, a region without an image.
@@ -146,6 +151,7 @@ def collate(
         sample_ids=[sample.sample_id for sample in samples],
         features=features(image_ids) if image_ids and features else None,
         pixel_values=pixel_values(image_ids) if image_ids and pixel_values and not features else None,
+        exchange=pad([e.exchange for e in encoded], PADDING) if apart else None,
     )
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from .chat_templates import ChatTemplate, Tokenizer, template_for
 from .data.sample import VIS, Sample
 from .errors import InputError
+from .exchanges import SHARED
 from .regions import Region
 from .representations import Representation, get_representation
 
@@ -23,12 +24,17 @@ CACHE_ENTRIES = 200_000  # turns whose ids are kept; about 100 MB at most
 
 @dataclass(frozen=True)
 class Encoded:
-    """A dialogue in ids. `vis` holds (position, region, is_answer) of every dynamic region slot, in order."""
+    """A dialogue in ids.
+
+    `vis` holds (position, region, is_answer) of every dynamic region slot, in order; `exchange` numbers each position's
+    question and answer from 1, and has 0 before the first.
+    """
 
     input_ids: list[int]
     labels: list[int]
     image_mask: list[bool]
     vis: list[tuple[int, Region, bool]]
+    exchange: list[int]
 
 
 class Chat:
@@ -145,8 +151,11 @@ class Chat:
             ids += image
         labels = [IGNORE] * len(ids)
         vis: list[tuple[int, Region, bool]] = []
+        exchange = [SHARED] * len(ids)
+        count = 0
         for turn in sample.turns:
             answer = turn.role == "assistant"
+            count += not answer
             head = self._assistant if answer else self._user
             ids += head
             if image_at is None and not answer:
@@ -166,13 +175,15 @@ class Chat:
                 ids += self._after
             else:
                 ids += self._user_close
+            exchange += [count] * (len(ids) - len(exchange))
         if generation:
             ids += self._assistant
+        exchange += [count] * (len(ids) - len(exchange))
         labels += [IGNORE] * (len(ids) - len(labels))
         mask = [False] * len(ids)
         if image and image_at is not None:
             mask[image_at : image_at + len(image)] = [True] * len(image)
-        return Encoded(ids, labels, mask, vis)
+        return Encoded(ids, labels, mask, vis, exchange)
 
     def _write(self, text: str, regions: Sequence[Region], size: tuple[int, int]) -> str:
         """Put the regions, written as text, into their places."""

@@ -144,6 +144,7 @@ class Data(Section):
     train_scenes: PositiveInt = 8000
     eval_scenes: PositiveInt = 500
     turns: PositiveInt = 6  # questions packed in one dialogue about an image
+    turns_apart: bool = False  # they see the image, but not each other; needs a chat format that begins with the image
     tasks: Mapping[str, Annotated[float, Field(ge=0)]] = Field(default_factory=lambda: {"rec": 1.0})
 
     @field_validator("tasks")

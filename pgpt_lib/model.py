@@ -26,6 +26,7 @@ from .chat_templates import Tokenizer
 from .config import Profile
 from .data.sample import Sample
 from .errors import InputError
+from .exchanges import attention_mask, kept_apart
 from .fusion import LayerFusion
 from .losses import language_loss, total_loss
 from .processes import best_device
@@ -84,6 +85,11 @@ class PerceptionGPT(nn.Module):
 
     def __init__(self, profile: Profile, llm: PreTrainedModel, chat: Chat, tower: VisionTower) -> None:
         super().__init__()
+        if profile.data.turns_apart and not chat.template.image_first:
+            raise InputError(
+                f"data.turns_apart needs a chat format that begins with the image; {chat.template.name} puts it into "
+                "the first question: set data.turns_apart to false"
+            )
         self.profile, self.chat = profile, chat
         width, channels = llm.config.hidden_size, tower.hidden_size
         self.tower = tower
@@ -214,7 +220,7 @@ class PerceptionGPT(nn.Module):
         image_tokens, features = self.see(batch)
         embeds = self.embed(batch, image_tokens, table_in)
         # Padding is on the right, where causal attention never looks at it, so no mask is needed.
-        hidden = self.decoder(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        hidden = self.decoder(inputs_embeds=embeds, use_cache=False, **self._apart(batch)).last_hidden_state
         losses = {"language": language_loss(hidden, batch.labels, lambda states: self.logits(states, table_out))}
         rows = batch.vis_row[batch.vis_is_answer]
         positions = batch.vis_position[batch.vis_is_answer]
@@ -224,6 +230,14 @@ class PerceptionGPT(nn.Module):
         counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
         total = total_loss(losses, self.profile.losses.model_dump())
         return Output(total, losses, counts, states, self.emission(predicting, table_out))
+
+    def _apart(self, batch: Batch) -> dict[str, Tensor]:
+        """What the decoder needs beside embeddings where exchanges do not see each other."""
+        if batch.exchange is None:
+            return {}
+        looks, positions = kept_apart(batch.exchange)
+        implementation = str(base_model(self.llm).config._attn_implementation)
+        return {"attention_mask": attention_mask(looks, implementation), "position_ids": positions}
 
     def _signal_losses(self, batch: Batch, states: Tensor, features: Tensor, image_index: Tensor) -> dict[str, Tensor]:
         """Equations 3 to 5 for the answers' regions; each term is a differentiable zero where it has no target."""

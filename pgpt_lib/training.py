@@ -283,7 +283,11 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     from .feature_cache import FeatureCache
 
     model.tower.to(best_device())
-    size, dropout = model.tower.image_size, model.profile.training.input_dropout
+    size = model.tower.image_size
+    options: dict[str, Any] = {
+        "input_dropout": model.profile.training.input_dropout,
+        "apart": model.profile.data.turns_apart,
+    }
 
     def load_square(image_id: str) -> np.ndarray:
         image = stream.images.load_image(image_id)
@@ -293,10 +297,10 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
         return model.tower.preprocess([load_square(image_id) for image_id in image_ids]).cpu()
 
     if not model.profile.training.cache_features:
-        return lambda samples, draw: model.collate(samples, pixel_values=pixels, input_dropout=dropout, generator=draw)
+        return lambda samples, draw: model.collate(samples, pixel_values=pixels, generator=draw, **options)
     cache = FeatureCache(model.tower, cache_dir() / "features")
     cache.features(stream.image_ids(), load_square, progress)
-    return lambda samples, draw: model.collate(samples, cache.rows, input_dropout=dropout, generator=draw)
+    return lambda samples, draw: model.collate(samples, cache.rows, generator=draw, **options)
 
 
 def result_of(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult:
