@@ -61,7 +61,9 @@ for turn in samples[0].turns[:6]:
 
 # %% [markdown]
 # Several questions about one image stand in one dialogue. The image is the expensive part (its tokens are most of the
-# sequence), so a question more costs little: packing is the cheapest speed-up there is.
+# sequence), so a question more costs little: packing is the cheapest speed-up there is. Where the profile says
+# `turns_apart`, each question sees the image but not the other questions and their answers, so that it is trained as it
+# is later asked: alone.
 #
 # ## 2 · What is learnt from
 #
@@ -409,8 +411,8 @@ if result.peak_memory_gb is not None:  # trained on a card
 # %% [markdown]
 # ## Questions to think about
 #
-# 1. All answers of a packed dialogue see the true regions of the answers before them. What could the model learn from
-#    that which it should not, and how does notebook 06 make sure that it does not help?
+# 1. Without `turns_apart` all answers of a packed dialogue see the true regions of the answers before them. What could
+#    the model learn from that which it should not, and why does notebook 06 show it where the loss does not?
 # 2. Gradient accumulation splits a batch in parts. Why is the mean of the parts' losses not the loss of the whole, and
 #    what has to be counted to make it so?
 # 3. The optimiser's averages are twice as large as the weights they belong to. Which of them would you dare to leave
