@@ -85,11 +85,6 @@ class PerceptionGPT(nn.Module):
 
     def __init__(self, profile: Profile, llm: PreTrainedModel, chat: Chat, tower: VisionTower) -> None:
         super().__init__()
-        if profile.data.turns_apart and not chat.template.image_first:
-            raise InputError(
-                f"data.turns_apart needs a chat format that begins with the image; {chat.template.name} puts it into "
-                "the first question: set data.turns_apart to false"
-            )
         self.profile, self.chat = profile, chat
         width, channels = llm.config.hidden_size, tower.hidden_size
         self.tower = tower

@@ -278,12 +278,20 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     """Collates a model's batches from features on disk: the tower is frozen, so it sees each image once, beforehand.
 
     With `training.cache_features` off (the features of all images may fit no disk) batches hold pixels for the tower.
+
+    Raises:
+        InputError: questions are to be kept apart, but the chat format does not begin with the image.
     """
     from .backbones import cache_dir
     from .feature_cache import FeatureCache
 
     model.tower.to(best_device())
-    size = model.tower.image_size
+    size, template = model.tower.image_size, model.chat.template
+    if model.profile.data.turns_apart and not template.image_first:
+        raise InputError(
+            f"data.turns_apart needs a chat format that begins with the image; {template.name} puts it into the first "
+            "question: set data.turns_apart to false"
+        )
     options: dict[str, Any] = {
         "input_dropout": model.profile.training.input_dropout,
         "apart": model.profile.data.turns_apart,

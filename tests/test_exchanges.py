@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import LEFT, MASK_ONLY, RIGHT, dialogue, make_llm
+from conftest import LEFT, MASK_ONLY, RIGHT, dialogue
 
 from pgpt_lib.adapters import base_model
 from pgpt_lib.config import load_profile
@@ -84,11 +84,12 @@ def test_the_trainer_keeps_apart_what_the_profile_says():
         assert (batch.exchange is not None) == apart
 
 
-def test_a_format_with_the_image_in_a_question_is_refused(tokenizer, tiny_tower, monkeypatch):
-    from pgpt_lib import chat
+def test_a_format_with_the_image_in_a_question_is_refused(monkeypatch):
+    from pgpt_lib import training
+    from pgpt_lib.data.streams import build_stream
 
-    after = replace(chat.template_for(tokenizer), image_first=False)
-    monkeypatch.setattr(chat, "template_for", lambda _: after)
-    profile = load_profile("smoke", {"data.turns_apart": True})
+    profile = load_profile("smoke", {"data.turns_apart": True, "data.train_scenes": 2})
+    model = build_model(profile, 0)
+    monkeypatch.setattr(model.chat, "template", replace(model.chat.template, image_first=False))
     with pytest.raises(InputError, match="set data.turns_apart to false"):
-        build_model(profile, 0, (make_llm(len(tokenizer)), tokenizer), tiny_tower)
+        training.batch_maker(model, build_stream(profile, 0), False)
