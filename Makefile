@@ -22,22 +22,13 @@ setup: $(STAMP) ## create .venv and install everything
 
 $(STAMP): pyproject.toml requirements.lock
 	@if [ -z "$(PYTHON)" ]; then echo "error: Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11" >&2; exit 1; fi
-	@echo "setting up $(VENV) with $(PYTHON): a few minutes, once"
-	@if ! $(PY) -m pip --version >/dev/null 2>&1; then \
-		rm -rf $(VENV); \
-		if ! $(PYTHON) -m venv $(VENV) >/dev/null 2>&1; then \
-			rm -rf $(VENV); $(PYTHON) -m venv --without-pip $(VENV); \
-			$(PYTHON) -m pip --quiet --python $(PY) install pip; \
-		fi; \
-	fi
-	@$(PY) -m pip install --quiet --constraint requirements.lock --editable '.[dev,course,site]'
-	@touch $@
+	@$(PYTHON) -m pgpt_lib setup
 
 run: $(STAMP) ## run the notebook series of PROFILE (default cpu), or go on with it
 	@$(PY) -m pgpt_lib run --profile $(PROFILE) $(ARGS)
 
 test: $(STAMP) ## run the tests
-	@HF_HUB_OFFLINE=1 $(PY) -m pytest $(ARGS)
+	@$(PY) -m pgpt_lib test -- $(ARGS)
 
 lint: $(STAMP) ## ruff, mypy, generated files
 	@$(PY) -m ruff check .

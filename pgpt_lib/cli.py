@@ -36,6 +36,8 @@ COMMANDS = {
     "report": "Gather the results of a folder into report.json and index.html.",
     "compare": "Say which metrics and settings of two reports differ.",
     "site": "Build the series, results, course and API as pages, offline.",
+    "setup": "Make the project's environment in .venv, or renew it.",
+    "test": "Run the tests.",
     "doctor": "Check versions, device, memory and disk against what each profile needs.",
 }
 TRACEBACK = "PGPT_TRACEBACK"

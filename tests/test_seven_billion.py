@@ -19,6 +19,7 @@ from pgpt_lib.estimate.shapes import architecture
 from pgpt_lib.generation import generate
 from pgpt_lib.model import Output, PerceptionGPT, build_model
 from pgpt_lib.optimisation import build_optimizer
+from pgpt_lib.precision import usable_precision
 
 VOCABULARY = 32_000
 
@@ -52,13 +53,15 @@ def vicuna_of_two_layers() -> transformers.LlamaForCausalLM:
 
 
 class ClipShape(nn.Module):
-    """Stands for CLIP ViT-L/14 at 224 pixels, whose features are given."""
+    """Stands for CLIP ViT-L/14, whose features are given: at 224 pixels, or at 56 where bf16 is emulated (minutes)."""
 
-    name, num_layers, hidden_size, grid, num_tokens, image_size = "clip", 24, 1024, 16, 256, 224
+    grid = 16 if usable_precision("bf16", torch.device("cpu")) == "bf16" else 4
+    name, num_layers, hidden_size, num_tokens, image_size = "clip", 24, 1024, grid**2, 14 * grid
 
 
 def features(image_ids):
-    return torch.randn(len(image_ids), 24, 256, 1024, generator=torch.Generator().manual_seed(1)).bfloat16()
+    shape = (len(image_ids), ClipShape.num_layers, ClipShape.num_tokens, ClipShape.hidden_size)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1)).bfloat16()
 
 
 def model_7b() -> PerceptionGPT:
