@@ -38,6 +38,7 @@ class Batch:
         features: [I, L, N, C] raw hidden states of the vision tower, or
         pixel_values: [I, 3, S, S] for the tower itself; both None when no dialogue has an image.
         exchange: [B, T], see `exchanges.kept_apart`, where a dialogue's exchanges do not see each other; else None.
+        kept, taught: [B, T], bool, and [K, V], see `losses.distillation_loss`, where a teacher was asked; else None.
     """
 
     input_ids: Tensor
@@ -56,6 +57,8 @@ class Batch:
     features: Tensor | None = None
     pixel_values: Tensor | None = None
     exchange: Tensor | None = None
+    kept: Tensor | None = None
+    taught: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on another device."""

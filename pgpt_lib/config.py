@@ -88,7 +88,7 @@ class Coordinates(Section):
 
 
 class Losses(Section):
-    """Weights of the terms of equations 2 to 6."""
+    """Weights of the terms of equations 2 to 6, and of `distillation`, which is not in the paper: see that module."""
 
     language: float = Field(default=1.0, ge=0)
     l1: float = Field(default=1.0, ge=0)
@@ -96,6 +96,7 @@ class Losses(Section):
     bce: float = Field(default=1.0, ge=0)
     dice: float = Field(default=1.0, ge=0)
     depth: float = Field(default=1.0, ge=0)
+    distillation: float = Field(default=0.0, ge=0)  # above 0 needs data.turns_apart
 
 
 class Released(Section):

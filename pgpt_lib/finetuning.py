@@ -51,7 +51,8 @@ def fine_tune(
     training = before.model_copy(update=changes)
     shares = "sources" if state.profile.data.name == "mixture" else "tasks"
     data = state.profile.data.model_copy(update={shares: dict(tasks), **({"root": str(root)} if root else {})})
-    profile = state.profile.model_copy(update={"training": training, "data": data})
+    losses = state.profile.losses.model_copy(update={"distillation": 0.0})  # to learn these tasks, not to keep others
+    profile = state.profile.model_copy(update={"training": training, "data": data, "losses": losses})
     out = Path(out_dir)
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
         _drop_if_stale(out, checkpoint_hash(find_checkpoint(Path(checkpoint))[0]))

@@ -48,6 +48,24 @@ def language_loss(hidden_states: Tensor, labels: Tensor, lm_head: Callable[[Tens
     return F.cross_entropy(logits, labels[rows, columns + 1])
 
 
+def distillation_loss(
+    hidden_states: Tensor, kept: Tensor, taught: Tensor, lm_head: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """KL divergence of the next token from a teacher's, a mean over K tokens (Hinton et al. 2015, Li and Hoiem 2016).
+
+    Args:
+        hidden_states: [B, T, H], as for `language_loss`.
+        kept: [B, T], bool, the K tokens that the teacher was asked for as well.
+        taught: [K, V], the teacher's log-probabilities, in the order of `kept` by rows.
+        lm_head: [K, H] -> [K, V].
+    """
+    rows, columns = torch.nonzero(kept[:, 1:], as_tuple=True)
+    logits = lm_head(hidden_states[rows, columns]).float()
+    if len(rows) == 0:
+        return logits.sum() * 0.0 + hidden_states.float().sum() * 0.0
+    return F.kl_div(logits.log_softmax(-1), taught.float(), log_target=True, reduction="batchmean")
+
+
 def l1_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """Mean absolute difference over all R x D numbers of two [R, D] tensors."""
     return _mean((prediction.float() - target.float()).abs())

@@ -28,7 +28,7 @@ from .data.sample import Sample
 from .errors import InputError
 from .exchanges import attention_mask, kept_apart
 from .fusion import LayerFusion
-from .losses import language_loss, total_loss
+from .losses import distillation_loss, language_loss, supervised_positions, total_loss
 from .processes import best_device
 from .projector import Projector
 from .region_flow import readout, region_input
@@ -49,7 +49,7 @@ class Output:
 
     Attributes:
         loss: the weighted sum of `losses` (equations 2 to 6).
-        losses: each term, unweighted, a mean over its targets; "language" and the signals' terms.
+        losses: each term, unweighted, a mean over its targets: "language", the signals', "distillation" from a teacher.
         counts: the number of supervised "tokens", of decoded "regions".
         states: [R, H], fp32, the state that each answer's `<vis>` is decoded from, in the batch's order.
         emitted: [R], bool, whether the model, its true past given, would emit that `<vis>`.
@@ -212,11 +212,14 @@ class PerceptionGPT(nn.Module):
     def forward(self, batch: Batch) -> Output:
         """The losses of a training batch, padded on the right."""
         table_in, table_out = self.embedding_tables()
-        image_tokens, features = self.see(batch)
-        embeds = self.embed(batch, image_tokens, table_in)
-        # Padding is on the right, where causal attention never looks at it, so no mask is needed.
-        hidden = self.decoder(inputs_embeds=embeds, use_cache=False, **self._apart(batch)).last_hidden_state
-        losses = {"language": language_loss(hidden, batch.labels, lambda states: self.logits(states, table_out))}
+        hidden, features = self._read(batch, table_in)
+
+        def head(states: Tensor) -> Tensor:
+            return self.logits(states, table_out)
+
+        losses = {"language": language_loss(hidden, batch.labels, head)}
+        if batch.kept is not None and batch.taught is not None:
+            losses["distillation"] = distillation_loss(hidden, batch.kept, batch.taught, head)
         rows = batch.vis_row[batch.vis_is_answer]
         positions = batch.vis_position[batch.vis_is_answer]
         predicting = hidden[rows, locate_positions(positions)].float()
@@ -225,6 +228,20 @@ class PerceptionGPT(nn.Module):
         counts = {"tokens": int((batch.labels[:, 1:] != -100).sum()), "regions": len(states)}
         total = total_loss(losses, self.profile.losses.model_dump())
         return Output(total, losses, counts, states, self.emission(predicting, table_out))
+
+    def _read(self, batch: Batch, table: Tensor) -> tuple[Tensor, Tensor]:
+        """The states [B, T, H] of a batch padded on the right, and the features that signals are decoded from."""
+        image_tokens, features = self.see(batch)
+        embeds = self.embed(batch, image_tokens, table)
+        # Padding is on the right, where causal attention never looks at it, so no mask is needed.
+        return self.decoder(inputs_embeds=embeds, use_cache=False, **self._apart(batch)).last_hidden_state, features
+
+    @torch.no_grad()
+    def word_probabilities(self, batch: Batch) -> Tensor:
+        """Log-probabilities [S, V] of the next token at the S supervised places of a training batch, by rows."""
+        table_in, table_out = self.embedding_tables()
+        hidden, _ = self._read(batch, table_in)
+        return self.logits(hidden[supervised_positions(batch.labels)], table_out).log_softmax(-1)
 
     def _apart(self, batch: Batch) -> dict[str, Tensor]:
         """What the decoder needs beside embeddings where exchanges do not see each other."""

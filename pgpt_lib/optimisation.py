@@ -105,8 +105,10 @@ class StepFigures:
 
 
 def target_counts(batch: Batch, model: PerceptionGPT) -> dict[str, int]:
-    """How many targets each loss term of a batch is a mean over: supervised tokens, or regions with the signal."""
+    """How many targets each loss term of a batch is a mean over: tokens, or regions with the signal."""
     counts = {"language": len(supervised_positions(batch.labels)[0])}
+    if batch.taught is not None:
+        counts["distillation"] = len(batch.taught)
     for name, (_, present) in batch.targets.items():
         number = int((present & batch.vis_is_answer).sum())
         counts |= dict.fromkeys(cast("Signal", model.signals[name]).loss_names, number)

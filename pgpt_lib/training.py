@@ -283,6 +283,7 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
         InputError: questions are to be kept apart, but the chat format does not begin with the image.
     """
     from .backbones import cache_dir
+    from .distillation import Teacher, untuned
     from .feature_cache import FeatureCache
 
     model.tower.to(best_device())
@@ -304,11 +305,16 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     def pixels(image_ids: Sequence[str]) -> torch.Tensor:
         return model.tower.preprocess([load_square(image_id) for image_id in image_ids]).cpu()
 
-    if not model.profile.training.cache_features:
-        return lambda samples, draw: model.collate(samples, pixel_values=pixels, generator=draw, **options)
-    cache = FeatureCache(model.tower, cache_dir() / "features")
-    cache.features(stream.image_ids(), load_square, progress)
-    return lambda samples, draw: model.collate(samples, cache.rows, generator=draw, **options)
+    if model.profile.training.cache_features:
+        cache = FeatureCache(model.tower, cache_dir() / "features")
+        cache.features(stream.image_ids(), load_square, progress)
+        options["features"] = cache.rows
+    else:
+        options["pixel_values"] = pixels
+    if not model.profile.losses.distillation:
+        return lambda samples, draw: model.collate(samples, generator=draw, **options)
+    teacher = Teacher(untuned(model))
+    return lambda samples, draw: teacher.teach(model.collate(samples, generator=draw, **options), samples)
 
 
 def result_of(checkpoint: Path, log: TrainLog, resumed_from: int) -> TrainResult:

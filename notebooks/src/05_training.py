@@ -270,7 +270,7 @@ six_steps = {"steps": 6, "save_every": 3, "progress": False}
 
 # %% [markdown]
 # In the second folder the last checkpoint is taken away, as if it had never come to be; the training then goes on from
-# step 3.
+# step 3. (Six steps are too few to learn when to say `<vis>`; the trainer warns of that, as it would in a real run.)
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -351,6 +351,11 @@ run.figure(fig, "curves", alt="One panel for each term of the loss: all fall ove
 # %% [markdown]
 # The language loss falls first: saying `<vis>` at the right place is easy. Boxes and masks then improve for as long
 # as the training lasts. The mask terms start lower than one might think, since most of a picture is background.
+#
+# A panel *distillation* is there where a profile asks for it, as `cpu` does: on questions without a region the language
+# model as it was before tuning is a teacher beside the true answers, and the term is the divergence from its
+# probabilities (Li and Hoiem 2016). At first both models are one and the term is 0; tuning disturbs what was known,
+# and then repairs it. The paper needs no such term: its language model is thousands of times as large.
 #
 # How often does the model choose `<vis>` where an answer has one? This [*emission*](../docs/glossary.md#emission-rate)
 # is measured with the true answer so far given; notebook 06 measures what counts, decoding freely.

@@ -17,9 +17,9 @@ from ..errors import InputError
 from ..regions import Region
 from .json_files import first_of, naming, read_json
 from .pictures import coco_key
-from .reader import NO_REGION, Ask, Reader, answer, asked, left_to_right, words
+from .reader import Ask, Reader, answer, asked, left_to_right, words
 from .refshapes.scene import stream as random_stream
-from .sample import Turn
+from .sample import NO_REGION, Turn
 
 MOST = 8  # more objects of a category than this are left out: the annotation stops being complete there
 _PLURALS = {"person": "people", "sheep": "sheep", "skis": "skis", "scissors": "scissors"}

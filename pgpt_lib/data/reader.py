@@ -17,10 +17,9 @@ from ..errors import InputError
 from ..regions import Region
 from .phrasings import held_out_phrasing, training_phrasings
 from .pictures import Pictures
-from .sample import VIS, Sample, Turn
+from .sample import NO_REGION, VIS, Sample, Turn
 
 Ask = Callable[[str], str]  # a task's name to a phrasing
-NO_REGION = "none"  # the answer where an expression means nothing in the picture
 _MARKS = re.compile(r"<(/?(?:vis|p|image))>")
 
 

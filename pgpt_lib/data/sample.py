@@ -11,6 +11,7 @@ import numpy as np
 from ..regions import Region
 
 VIS = "<vis>"  # stands in a turn's text for its next region
+NO_REGION = "none"  # the answer where an expression means nothing in the picture
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import InputError
 from ...regions import Region, mask_to_rle
 from ..phrasings import held_out_phrasing, training_phrasings
-from ..sample import VIS, Turn
+from ..sample import NO_REGION, VIS, Turn
 from . import questions
 from .phrases import Phrase, absent, describe, fits, name, refer
 from .render import masks
@@ -19,7 +19,7 @@ from .scene import Scene
 STYLES = ("refcoco", "refcoco+", "refcocog")
 # How often a kind of question in words is asked while tuning: most often what pointing does not practise as well.
 QUESTION_KINDS = {
-    "colour": 2, "shape": 2, "place": 1, "size": 2, "count": 4, "existence": 2.5,
+    "colour": 2, "shape": 2, "place": 1, "size": 3, "count": 6, "existence": 2.5,
     "fact": 1, "naming": 1, "fact shape": 0.7, "digits": 0.7,
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ def none(scene: Scene, rng, held_out: bool) -> Exchange | None:
         return None
     task = "several" if rng.random() < 0.3 else "rec"
     words = phrase.words(plural=task == "several")
-    return _exchange(_phrasing(task, rng, held_out).format(x=words), "none", expression=words)
+    return _exchange(_phrasing(task, rng, held_out).format(x=words), NO_REGION, expression=words)
 
 
 def caption(scene: Scene, rng, held_out: bool) -> Exchange:
