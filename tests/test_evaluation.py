@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -13,6 +15,7 @@ import pytest
 import torch
 from results_page import check_metrics
 
+from pgpt_lib.data.phrasings import held_out_phrasing
 from pgpt_lib.data.sample import Sample, Turn
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, save_predictions, score
@@ -453,6 +456,21 @@ def test_boxes_alone_have_no_mask_scores() -> None:
     assert boxes["giou"] is boxes["ciou"] is None and boxes["pr@f1"][0] == 1
     untrue = generalised_scores([generalised([bare], [LEFT]), generalised([RIGHT], [RIGHT])])
     assert untrue["giou"][0] == untrue["ciou"][0] == 1, "an object without a true mask is left out"
+
+
+def test_every_set_of_expressions_is_asked_alike(tmp_path) -> None:
+    """RefCOCO, its redrawn copy and gRefCOCO: one phrasing, held out from training, with one article."""
+    layouts.refcoco(tmp_path)
+    layouts.grefcoco(tmp_path)
+    path = tmp_path / "refcoco" / "refs(unc).p"
+    path.write_bytes(pickle.dumps([{**ref, "split": "val"} for ref in pickle.loads(path.read_bytes())]))
+    shutil.copytree(tmp_path / "refcoco", tmp_path / "refcoco_m" / "refcoco")
+    ours, redrawn = (
+        [s.turns[0].text for s in benchmark_set(name, tmp_path).samples] for name in ("refcoco/val", "refcoco_m/val")
+    )
+    phrasing = held_out_phrasing("rec")
+    assert ours == redrawn == [phrasing.replace("{x}", words) for words in ("left dog", "dog", "it", "other")]
+    assert benchmark_set("grefcoco/val", tmp_path).samples[0].turns[0].text == phrasing.replace("{x}", "x")
 
 
 def test_grefcoco_is_scored_as_a_whole(tmp_path) -> None:

@@ -99,8 +99,10 @@ def mdetr_files(root: Path, folder: Path) -> list[Path]:
 def said(root: Path, split: str) -> list[tuple[Any, ...]]:
     """What a split says of which object: all that the forms have in common."""
     data = RefCOCO(root, "refcoco", split)
-    samples = data.samples("{sentence}")
-    return sorted((s.turns[0].text, s.image_id, s.extra["ann_id"], s.size, str(s.turns[1].regions[0])) for s in samples)
+    samples = data.samples()
+    return sorted(
+        (s.extra["expression"], s.image_id, s.extra["ann_id"], s.size, str(s.turns[1].regions[0])) for s in samples
+    )
 
 
 def test_parquet_equals_the_original(original: Path, tmp_path: Path) -> None:

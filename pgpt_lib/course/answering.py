@@ -10,7 +10,8 @@ import numpy as np
 
 from ..checkpoint import load_checkpoint
 from ..data.images import read_image
-from ..data.refcoco import PHRASING, read_json
+from ..data.phrasings import asked, held_out_phrasing
+from ..data.refcoco import read_json
 from ..data.sample import Sample, Turn
 from ..errors import InputError
 from ..evaluation.predictions import predict, record_of
@@ -57,7 +58,7 @@ def answer_questions(
             sample_id=f"question {entry['sent_id']}",
             image_id=entry["image"],
             size=sizes[entry["image"]],
-            turns=(Turn("user", PHRASING.replace("{sentence}", entry["expression"])), Turn("assistant", "")),
+            turns=(Turn("user", asked(held_out_phrasing("rec"), entry["expression"])), Turn("assistant", "")),
             task="rec",
             extra={"sent_id": entry["sent_id"]},
         )

@@ -16,8 +16,9 @@ from typing import Any
 from ..errors import InputError
 from ..regions import Region
 from .json_files import first_of, naming, read_json
+from .phrasings import asked, words
 from .pictures import coco_key
-from .reader import Ask, Reader, answer, asked, left_to_right, words
+from .reader import Ask, Reader, answer, left_to_right
 from .refshapes.scene import stream as random_stream
 from .sample import NO_REGION, Turn
 

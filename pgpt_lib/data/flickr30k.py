@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from ..regions import Region
-from .reader import Ask, Reader, left_to_right, words
+from .phrasings import words
+from .reader import Ask, Reader, left_to_right
 from .sam_masks import SamMasks, box_name
 from .sample import VIS, Turn
 

@@ -16,9 +16,10 @@ from ..errors import InputError
 from ..regions import Region, check_bbox
 from .coco import read_sizes
 from .json_files import first_of, naming, read_json
+from .phrasings import asked
 from .pickles import read_pickle
 from .pictures import coco_key
-from .reader import Ask, Reader, answer, asked, left_to_right
+from .reader import Ask, Reader, answer, left_to_right
 from .sample import Turn
 
 NO_TARGET = -1

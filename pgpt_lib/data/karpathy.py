@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 from ..errors import InputError
 from .json_files import first_of, naming, records_of
+from .phrasings import words
 from .pictures import coco_key
-from .reader import Ask, Reader, words
+from .reader import Ask, Reader
 from .sample import Turn
 
 DATASETS = ("coco", "flickr30k")

@@ -13,8 +13,9 @@ from pathlib import Path, PurePosixPath
 
 from ..errors import InputError
 from .json_files import first_of, naming, records_of
+from .phrasings import words
 from .pictures import coco_key, coco_number
-from .reader import Ask, Reader, words
+from .reader import Ask, Reader
 from .sample import Turn
 from .visual_genome import read_pictures
 

@@ -17,10 +17,10 @@ import numpy as np
 from ..config import Profile
 from ..errors import InputError
 from .photos import materialise
-from .phrasings import held_out_phrasing, training_phrasings
+from .phrasings import asked, training_phrasings
 from .refcoco import SPLIT_BY, RefCOCO
 from .refshapes.scene import stream as random_stream
-from .sample import Sample
+from .sample import Sample, Turn
 
 HELD_OUT = 4  # one photograph in so many is held out where there is no train split
 SPLIT_SEED = 0  # of that division: fixed, so that every run holds out the same photographs
@@ -45,8 +45,7 @@ class Photos:
         if not datasets:
             raise InputError(f"{root} holds none of {', '.join(SPLIT_BY)}; --root names a folder in the REFER layout")
         self._readers = {name: RefCOCO(root, name, None) for name in datasets}
-        asked = held_out_phrasing("rec")
-        every = [_ask(s, s.turns[0].text, asked) for r in self._readers.values() for s in r.samples("{sentence}")]
+        every = [sample for reader in self._readers.values() for sample in reader.samples()]
         named = {sample.sample_id.split("/")[1] for sample in every}
         self.own_split = "train" not in named
         if self.own_split:
@@ -120,12 +119,10 @@ class PhotoStream:
 
     def _dialogue(self, members: Sequence[Sample], epoch: int, rng: Random) -> Sample:
         """Questions about one photograph, one after the other."""
-        asked = [_ask(s, s.extra["expression"], rng.choice(training_phrasings("rec"))) for s in members]
-        turns = tuple(turn for sample in asked for turn in sample.turns)
+        turns = tuple(turn for s in members for turn in _turns(s, rng.choice(training_phrasings("rec"))))
         return replace(members[0], sample_id=f"{members[0].sample_id}-{epoch}", turns=turns, task="dialogue")
 
 
-def _ask(sample: Sample, expression: str, phrasing: str) -> Sample:
-    """The sample with its expression in a phrasing, which brings the article along."""
-    user = replace(sample.turns[0], text=phrasing.replace("{x}", expression.removeprefix("the ")))
-    return replace(sample, turns=(user, *sample.turns[1:]), extra={**sample.extra, "expression": expression})
+def _turns(sample: Sample, phrasing: str) -> tuple[Turn, ...]:
+    """The sample's turns, its expression in another phrasing."""
+    return replace(sample.turns[0], text=asked(phrasing, sample.extra["expression"])), *sample.turns[1:]

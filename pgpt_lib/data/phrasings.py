@@ -7,8 +7,11 @@ pretrained to be asked: a model of a million parameters hardly learns other word
 
 from __future__ import annotations
 
+import re
+
 from ..errors import InputError
 
+_MARKS = re.compile(r"<(/?(?:vis|p|image))>")
 PHRASINGS: dict[str, tuple[str, ...]] = {
     "rec": (
         "find the {x} .",
@@ -102,6 +105,17 @@ def training_phrasings(task: str) -> tuple[str, ...]:
 def held_out_phrasing(task: str) -> str:
     """The phrasing that no training sample uses."""
     return _of(task)[-1]
+
+
+def words(text: str) -> str:
+    """Text of a data set without marks that mean something here: a stray "<vis>" would ask for a region."""
+    return _MARKS.sub(r"\1", " ".join(str(text).split()))
+
+
+def asked(phrasing: str, expression: str) -> str:
+    """An expression in a phrasing, which brings the article along."""
+    plain = words(expression).removesuffix(".").strip()
+    return phrasing.replace("{x}", plain.removeprefix("the ").removeprefix("The "))
 
 
 def _of(task: str) -> tuple[str, ...]:

@@ -6,7 +6,6 @@ say in plain lists; a `Sample` is made of one record, in a phrasing that the cal
 
 from __future__ import annotations
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +19,6 @@ from .pictures import Pictures
 from .sample import NO_REGION, VIS, Sample, Turn
 
 Ask = Callable[[str], str]  # a task's name to a phrasing
-_MARKS = re.compile(r"<(/?(?:vis|p|image))>")
 
 
 class Reader(ABC):
@@ -99,17 +97,6 @@ class Reader(ABC):
 def drawn(rng: Random) -> Ask:
     """Phrasings for training, drawn anew for every question."""
     return lambda task: rng.choice(training_phrasings(task))
-
-
-def words(text: str) -> str:
-    """Text of a data set without marks that mean something here: a stray "<vis>" would ask for a region."""
-    return _MARKS.sub(r"\1", " ".join(str(text).split()))
-
-
-def asked(phrasing: str, expression: str) -> str:
-    """An expression in a phrasing, which brings the article along."""
-    plain = words(expression).removesuffix(".").strip()
-    return phrasing.replace("{x}", plain.removeprefix("the ").removeprefix("The "))
 
 
 def answer(regions: Sequence[Region]) -> Turn:

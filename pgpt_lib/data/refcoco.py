@@ -22,11 +22,11 @@ import numpy as np
 
 from ..errors import InputError
 from ..regions import Region, check_bbox
+from .phrasings import asked, held_out_phrasing
 from .pickles import read_pickle
 from .sample import VIS, Sample, Turn
 
 SPLIT_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
-PHRASING = "where is {sentence} ?"
 
 
 @dataclass(frozen=True)
@@ -132,25 +132,28 @@ class RefCOCO:
             self._regions[ann_id] = region
         return self._regions[ann_id]
 
-    def samples(self, phrasing: str = PHRASING) -> list[Sample]:
-        """One dialogue a sentence: the user asks with the sentence in `phrasing`'s place, the answer is one region.
+    def samples(self) -> list[Sample]:
+        """One dialogue a sentence, asked in the phrasing that no training uses; the answer is one region.
 
-        Args:
-            phrasing: a question that holds "{sentence}".
+        `extra` holds the ids and the sentence as it was written, as `expression`.
         """
-        if "{sentence}" not in phrasing:
-            raise InputError(f"phrasing {phrasing!r} has no place for {{sentence}}")
+        phrasing = held_out_phrasing("rec")
         return [
             Sample(
                 sample_id=f"{self.dataset}/{ref.split}/{sentence.sent_id}",
                 image_id=ref.image_id,
                 size=self.sizes[ref.image_id],
                 turns=(
-                    Turn("user", phrasing.replace("{sentence}", sentence.text)),
+                    Turn("user", asked(phrasing, sentence.text)),
                     Turn("assistant", VIS, (self.region(ref.ann_id),)),
                 ),
                 task="rec",
-                extra={"sent_id": sentence.sent_id, "ref_id": ref.ref_id, "ann_id": ref.ann_id},
+                extra={
+                    "sent_id": sentence.sent_id,
+                    "ref_id": ref.ref_id,
+                    "ann_id": ref.ann_id,
+                    "expression": sentence.text,
+                },
             )
             for ref in self.refs
             for sentence in ref.sentences

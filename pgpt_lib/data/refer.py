@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from .phrasings import asked
 from .pictures import coco_key
-from .reader import Ask, Reader, answer, asked
+from .reader import Ask, Reader, answer
 from .refcoco import RefCOCO
 from .sample import Turn
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from ..errors import InputError
 from ..regions import Region
 from .json_files import naming, records_of
+from .phrasings import asked, words
 from .pictures import coco_key
-from .reader import Ask, Reader, answer, asked, words
+from .reader import Ask, Reader, answer
 from .sam_masks import SamMasks, box_name
 from .sample import Turn
 
