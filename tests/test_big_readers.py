@@ -116,6 +116,13 @@ def test_vqa(root: Path, name: str, split: str) -> None:
     assert len(colour.extra["answers"]) == 10 and colour.extra["question_id"] == 21
 
 
+def test_only_okvqa_calls_its_val_a_test_set(root: Path) -> None:
+    """The answers to VQAv2's test questions are not public: those of val must not pass for them."""
+    assert open_source("okvqa", root, "test").samples() == open_source("okvqa", root, "val").samples()
+    with pytest.raises(InputError, match="no split 'test' of 'vqav2'; there are train and val"):
+        open_source("vqav2", root, "test")
+
+
 def test_grefcoco(root: Path) -> None:
     several, one, none = open_source("grefcoco", root).samples()
     assert [s.task for s in (several, one, none)] == ["several", "rec", "none"]

@@ -4,7 +4,8 @@
     ROOT/vqav2/v2_mscoco_train2014_annotations.json          {"annotations": [{question_id, answers: [{answer}]}]}
     ROOT/okvqa/OpenEnded_mscoco_train2014_questions.json, mscoco_train2014_annotations.json    the same
 
-OK-VQA's test set is its val2014. Its `answer` is a stem, which is what counts; `raw_answer` is what was typed.
+OK-VQA's test set is its val2014; the answers to VQAv2's test questions are not public. OK-VQA's `answer` is a stem,
+which is what counts; `raw_answer` is what was typed.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _FILES = {
     "vqav2": ("v2_OpenEnded_mscoco_{}_questions.json", "v2_mscoco_{}_annotations.json"),
     "okvqa": ("OpenEnded_mscoco_{}_questions.json", "mscoco_{}_annotations.json"),
 }
-_SPLITS = {"train": "train2014", "val": "val2014", "test": "val2014"}
+_YEARS = {"train": "train2014", "val": "val2014"}
+_SPLITS = {"vqav2": _YEARS, "okvqa": {**_YEARS, "test": "val2014"}}
 
 
 class Question(NamedTuple):
@@ -44,15 +46,15 @@ def read_questions(root: str | Path, dataset: str, split: str) -> list[Question]
     Args:
         root: the folder that holds the data set's folder.
         dataset: vqav2 or okvqa.
-        split: train or val; val is what OK-VQA's paper calls test.
+        split: train or val; of OK-VQA val is also called test, as in its paper.
 
     Raises:
         InputError: an unknown data set or split, a missing or damaged file, a question without answers.
     """
-    if dataset not in _FILES or split not in _SPLITS:
+    if dataset not in _FILES or split not in _SPLITS[dataset]:
         raise InputError(f"no split {split!r} of {dataset!r}; there are train and val of {' and '.join(_FILES)}")
     folder = Path(root) / dataset
-    paths = [first_of(folder, [name.format(_SPLITS[split])], dataset) for name in _FILES[dataset]]
+    paths = [first_of(folder, [name.format(_SPLITS[dataset][split])], dataset) for name in _FILES[dataset]]
     annotated: dict[int, dict[str, Any]] = {}
     for entry in records_of(paths[1], "annotations", ("question_id", "answers")):
         annotated[int(entry["question_id"])] = entry
