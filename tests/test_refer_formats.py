@@ -24,23 +24,29 @@ from pgpt_lib.errors import InputError
 from pgpt_lib.regions import mask_to_rle, rle_to_mask
 from pgpt_lib.scoring import score_file
 
+COUNTS = {"train": 1, "val": 2, "testA": 1, "testB": 1}  # refs of `original`
 HUB = {"train": "train", "val": "validation", "testA": "test", "testB": "testB"}
 
 
 @pytest.fixture
 def original(tmp_path: Path) -> Path:
-    """The layout's tiny data set; every object with a mask, since MDETR's masks come from COCO's file."""
+    """The layout's tiny data set in all splits; every object with a mask: MDETR's masks come from COCO's file."""
     refs = [
+        layout.ref(5, 104, 9, "train", {51: "to learn from"}),
         layout.ref(1, 101, 7, "val", {11: "left thing", 12: "the square", 13: "it"}),
         layout.ref(2, 102, 7, "val", {21: "the crowd"}),
         layout.ref(4, 103, 8, "testA", {41: "beyond the border", 42: "that"}),
+        layout.ref(6, 105, 10, "testB", {61: "another"}),
     ]
     annotations = [
+        layout.annotation(104, 9, [1, 2, 3, 4], layout.SQUARE),
+        layout.annotation(105, 10, [4, 3, 2, 1], layout.SQUARE),
         layout.annotation(101, 7, [10, 10, 20, 20], layout.SQUARE),
         layout.annotation(102, 7, [0, 0, 10, 40], {"size": [40, 60], "counts": [0, 400, 2000]}),
         layout.annotation(103, 8, [-2, 5, 20.5, 45.01], [[1, 1, 9, 1, 9, 9]]),
     ]
-    return layout.write(tmp_path / "original", refs, annotations, {7: (40, 60), 8: (50, 50)}, pickled=False)
+    sizes = {7: (40, 60), 8: (50, 50), 9: (40, 60), 10: (40, 60)}
+    return layout.write(tmp_path / "original", refs, annotations, sizes, pickled=False)
 
 
 def content(root: Path) -> tuple[list[dict[str, Any]], dict[str, Any]]:
@@ -107,7 +113,7 @@ def said(root: Path, split: str) -> list[tuple[Any, ...]]:
 
 def test_parquet_equals_the_original(original: Path, tmp_path: Path) -> None:
     counts = from_parquet(parquet_files(original, tmp_path / "files"), "refcoco", tmp_path / "data")
-    assert counts == {"val": 2, "testA": 1}
+    assert counts == COUNTS
     for split in counts:
         assert said(tmp_path / "data", split) == said(original, split)
     ids = [s.extra["sent_id"] for s in RefCOCO(tmp_path / "data", "refcoco", "val").samples()]
@@ -119,11 +125,11 @@ def test_mdetr_equals_the_original_but_for_numbers(original: Path, tmp_path: Pat
     (root / "coco" / "annotations").mkdir(parents=True)
     instances = content(original)[1]
     (root / "coco" / "annotations" / "instances_train2014.json").write_text(json.dumps(instances))
-    assert from_mdetr(mdetr_files(original, tmp_path / "files"), "refcoco", root) == {"val": 2, "testA": 1}
-    for split in ("val", "testA"):
+    assert from_mdetr(mdetr_files(original, tmp_path / "files"), "refcoco", root) == COUNTS
+    for split in COUNTS:
         assert said(root, split) == said(original, split)
     ids = [s.extra["sent_id"] for s in RefCOCO(root, "refcoco", None).samples()]
-    assert sorted(ids) == [1, 2, 3, 4, 5, 6]
+    assert sorted(ids) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
 def test_mdetr_needs_the_masks_of_coco(original: Path, tmp_path: Path) -> None:
@@ -133,7 +139,7 @@ def test_mdetr_needs_the_masks_of_coco(original: Path, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "coco" / "annotations"
     folder.mkdir(parents=True)
     (folder / "instances_train2014.json").write_text('{"annotations": []}')
-    with pytest.raises(InputError, match="finetune_refcoco_val.json: COCO's instances have no annotation 101"):
+    with pytest.raises(InputError, match="finetune_refcoco_train.json: COCO's instances have no annotation 104"):
         from_mdetr(files, "refcoco", tmp_path / "data")
     assert not (tmp_path / "data" / "refcoco").exists()
 
@@ -148,6 +154,13 @@ def served(server: FlakyServer, **files: bytes) -> dict[str, Any]:
     return {"refcoco": entry}
 
 
+def parquet_under_the_tables_names(original: Path, tmp_path: Path) -> dict[str, bytes]:
+    """The hub's files by their names in the table."""
+    names = [f["name"] for f in table()["refcoco"]["ways"][1]["files"]]
+    of_split = {p.name.split("-")[0]: p.read_bytes() for p in parquet_files(original, tmp_path / "files")}
+    return {name: of_split[name.split("-")[1]] for name in names}
+
+
 @pytest.fixture
 def server() -> Iterator[FlakyServer]:
     running = FlakyServer()
@@ -156,14 +169,31 @@ def server() -> Iterator[FlakyServer]:
 
 
 def test_where_the_archive_is_gone_the_parquet_serves(original: Path, tmp_path: Path, server: FlakyServer) -> None:
-    files = parquet_files(original, tmp_path / "files")
-    names = [f["name"] for f in table()["refcoco"]["ways"][1]["files"]]
-    of_split = {
-        path.name.split("-")[0]: path.read_bytes() for path in files
-    }  # the tiny one has neither train nor testB
-    held = {name: of_split.get(name.split("-")[1], of_split["test"]) for name in names}
+    held = parquet_under_the_tables_names(original, tmp_path)
     done = obtain("refcoco", tmp_path / "data", entries=served(server, **held))
     assert done["way"] == "parquet" and said(tmp_path / "data", "val") == said(original, "val")
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_kill_before_the_refs_is_made_good(
+    original: Path, tmp_path: Path, server: FlakyServer, monkeypatch: pytest.MonkeyPatch, fresh: bool
+) -> None:
+    """Killed between instances.json and the refs, at the first call or when it is laid out again."""
+    held = parquet_under_the_tables_names(original, tmp_path)
+    entries, root = served(server, **held), tmp_path / "data"
+    if fresh:
+        obtain("refcoco", root, entries=entries)
+
+    def killed(path: Path, text: str) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pgpt_lib.data.refer_formats.write_text", killed)
+        obtain("refcoco", root, fresh=fresh, entries=entries)
+    assert (root / "refcoco" / "instances.json").is_file()
+    assert obtain("refcoco", root, entries=entries)["way"] == "parquet", "not: nothing to do"
+    assert said(root, "val") == said(original, "val")
+    assert obtain("refcoco", root, entries=entries)["way"] is None
 
 
 def test_where_both_are_gone_the_mdetr_archive_serves(original: Path, tmp_path: Path, server: FlakyServer) -> None:

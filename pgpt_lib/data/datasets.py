@@ -2,7 +2,7 @@
 
 `data/datasets.json` says for each data set which ways there are to it, tried in order; the files of a way with their
 mirrors; what becomes of each file (`unpack` below a folder, `put` at a place, or a conversion of all of them); and what
-must be there in the end.
+must be there in the end (`provides`; of a list of places any one is enough).
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _obtain(
             problems.append(f"{way['name']}: {error}")
             logger.info("%s: %s did not work: %s", name, way["name"], error)
             continue
-        missing = [place for place in entry["provides"] if not (root / place).exists()]
+        missing = _missing(entry, root)
         if missing:
             problems.append(f"{way['name']}: it lacked {', '.join(missing)}")
             continue
@@ -98,10 +98,15 @@ def _obtain(
 def _complete(entry: Mapping[str, Any], files: Sequence[Mapping[str, Any]], root: Path) -> bool:
     """Whether all is there: what readers need, and the folders of the pictures that are asked for."""
     folders = [root / f["unpack"] / _folder(f["name"]) for f in files if f.get("pictures")]
-    places = [root / place for place in entry["provides"]]
     if any(unfinished(f["name"], root).exists() for f in files):
         return False
-    return all(place.exists() for place in places) and all(any(folder.glob("*.jpg")) for folder in folders)
+    return not _missing(entry, root) and all(any(folder.glob("*.jpg")) for folder in folders)
+
+
+def _missing(entry: Mapping[str, Any], root: Path) -> list[str]:
+    """What readers need and do not find."""
+    wanted = [[place] if isinstance(place, str) else place for place in entry["provides"]]
+    return [" or ".join(places) for places in wanted if not any((root / place).exists() for place in places)]
 
 
 def _folder(archive: str) -> str:

@@ -144,10 +144,12 @@ def _segmentations(root: Path) -> dict[int, Any]:
 
 def _write(folder: Path, by: str, refs: list, images: list, annotations: list) -> dict[str, int]:
     """instances.json, then the refs, whose presence makes the data set complete."""
+    path = folder / f"refs({by}).json"
+    path.unlink(missing_ok=True)  # of an earlier call: killed in between, this one must not look finished
     with replacing(folder / "instances.json") as temporary:
         content = {"images": images, "annotations": annotations, "categories": []}
         temporary.write_text(json.dumps(content), encoding="utf-8")
-    write_text(folder / f"refs({by}).json", json.dumps(refs))
+    write_text(path, json.dumps(refs))
     counts: dict[str, int] = {}
     for ref in refs:
         counts[ref["split"]] = counts.get(ref["split"], 0) + 1
