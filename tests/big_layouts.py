@@ -1,6 +1,7 @@
 """Writes small copies of the big data sets, file by file in their true formats, for tests of readers and mixtures.
 
-COCO photographs 1 to 6 are of 40 x 60 pixels (height, width). Photograph 5 is in RefCOCO's val, 6 in RefCOCOg's test.
+COCO photographs 1 to 6 are of 40 x 60 pixels (height, width). Photograph 5 is in all val and test splits of RefCOCO and
+RefCOCO+, 6 in those of RefCOCOg.
 """
 
 from __future__ import annotations
@@ -60,13 +61,14 @@ def coco(root: Path) -> None:
 
 def refcoco(root: Path) -> None:
     """RefCOCO, RefCOCO+ and RefCOCOg; their val and test pictures are 5 (also by its Flickr number) and 6."""
-    for dataset, by, held_out, split in (
-        ("refcoco", "unc", 5, "val"),
-        ("refcoco+", "unc", 5, "testA"),
-        ("refcocog", "umd", 6, "test"),
+    for dataset, by, held_out, splits in (
+        ("refcoco", "unc", 5, ("val", "testA", "testB")),
+        ("refcoco+", "unc", 5, ("val", "testA", "testB")),
+        ("refcocog", "umd", 6, ("val", "test")),
     ):
-        refs = [refer.ref(1, 1, 1, "train", {1: "the left dog", 2: "dog"}), refer.ref(2, 2, held_out, split, {3: "it"})]
+        refs = [refer.ref(1, 1, 1, "train", {1: "the left dog", 2: "dog"})]
         refs.append(refer.ref(3, 3, 6 if dataset == "refcoco" else 1, "train", {4: "the other"}))
+        refs += [refer.ref(n, 2, held_out, split, {n: "the thing"}) for n, split in enumerate(splits, start=50)]
         annotations = [refer.annotation(1, 1, [10, 10, 20, 20], SQUARE), refer.annotation(2, held_out, [1, 1, 9, 9])]
         annotations.append(refer.annotation(3, 6 if dataset == "refcoco" else 1, [0, 0, 9, 9]))
         refer.write(root, refs, annotations, dict.fromkeys(COCO, SIZE), dataset=dataset, by=by)

@@ -469,7 +469,7 @@ def test_every_set_of_expressions_is_asked_alike(tmp_path) -> None:
         [s.turns[0].text for s in benchmark_set(name, tmp_path).samples] for name in ("refcoco/val", "refcoco_m/val")
     )
     phrasing = held_out_phrasing("rec")
-    assert ours == redrawn == [phrasing.replace("{x}", words) for words in ("left dog", "dog", "it", "other")]
+    assert ours == redrawn == [phrasing.replace("{x}", words) for words in ("left dog", "dog", "other", *["thing"] * 3)]
     assert benchmark_set("grefcoco/val", tmp_path).samples[0].turns[0].text == phrasing.replace("{x}", "x")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -82,6 +83,18 @@ def test_without_the_test_splits_nothing_is_trained_on(root: Path, tmp_path: Pat
     layouts.coco(tmp_path)
     with pytest.raises(InputError, match=r"no .*refcoco: its val and test pictures .*data refcoco --root"):
         MixtureStream(tmp_path, {"coco_captions": 1}, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "split", "by"), [("refcoco", "testA", "unc"), ("refcoco+", "val", "unc"), ("refcocog", "test", "umd")]
+)
+def test_a_set_without_an_official_split_protects_nothing(tmp_path: Path, dataset: str, split: str, by: str) -> None:
+    layouts.refcoco(tmp_path)
+    path = tmp_path / dataset / f"refs({by}).p"
+    path.write_bytes(pickle.dumps([ref for ref in pickle.loads(path.read_bytes()) if ref["split"] != split]))
+    with pytest.raises(InputError, match=f"has no expression of {split}: .*--fresh") as problem:
+        MixtureStream(tmp_path, {"refcoco": 1}, seed=0)
+    assert str(tmp_path / dataset) in str(problem.value)
 
 
 def test_shares_are_exact(root: Path) -> None:

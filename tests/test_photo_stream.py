@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import big_layouts as layouts
 import pytest
 
 from pgpt_lib.config import load_profile
@@ -51,6 +52,23 @@ def test_a_batch_is_a_function_of_seed_and_step():
 def test_the_held_out_photographs_are_always_the_same():
     ids = [str(i) for i in range(12)]
     assert hold_out(ids) == hold_out(ids) and len(hold_out(ids)) == 3 and hold_out(["7"]) == {"7"}
+
+
+def test_what_another_set_holds_out_is_not_trained_on(tmp_path, capsys):
+    """RefCOCO trains on picture 6, which RefCOCOg holds out; all three are to be trained on."""
+    layouts.refcoco(tmp_path)
+    stream = PhotoStream(load_profile("photos", {"data.root": str(tmp_path)}), 0)
+    photos = stream.images
+    assert {s.image_id for s in photos.train} == set(stream.image_ids()) == {"1"} and not photos.own_split
+    assert sorted(s.sample_id for s in photos.train if s.sample_id.startswith("refcoco/")) == [
+        "refcoco/train/1",
+        "refcoco/train/2",
+    ]
+    assert {s.image_id for s in photos.unseen} == {"5", "6"} and len(photos.unseen) == 8
+    assert not any("/train/" in s.sample_id for s in photos.unseen)
+    printed = capsys.readouterr().err
+    assert "leakage guard: refcoco: 1 of 3 records removed (1 pictures)" in printed
+    assert "leakage guard: refcocog: 0 of 3 records removed (0 pictures)" in printed
 
 
 def test_a_folder_without_the_layout_is_named(tmp_path):

@@ -20,7 +20,7 @@ from PIL import Image
 from pgpt_lib.data.datasets import obtain, table
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.data.refer_formats import from_mdetr, from_parquet, from_refcoco_m
-from pgpt_lib.errors import InputError
+from pgpt_lib.errors import InputError, RunError
 from pgpt_lib.regions import mask_to_rle, rle_to_mask
 from pgpt_lib.scoring import score_file
 
@@ -209,6 +209,21 @@ def test_where_both_are_gone_the_mdetr_archive_serves(original: Path, tmp_path: 
     done = obtain("refcoco", root, entries=entries)
     assert done["way"] == "MDETR archive" and said(root, "testA") == said(original, "testA")
     assert not list(root.rglob("*refcocog*")), "only what was asked for was unpacked"
+
+
+def test_an_archive_without_a_split_is_refused(original: Path, tmp_path: Path, server: FlakyServer) -> None:
+    root = tmp_path / "data"
+    (root / "coco" / "annotations").mkdir(parents=True)
+    (root / "coco" / "annotations" / "instances_train2014.json").write_text(json.dumps(content(original)[1]))
+    archive = tmp_path / "archive.tar.gz"
+    with tarfile.open(archive, "w:gz") as out:
+        for path in mdetr_files(original, tmp_path / "files"):
+            if not path.stem.endswith("testB"):
+                out.add(path, f"OpenSource/{path.name}")
+    entries = served(server, **{"mdetr_annotations.tar.gz": archive.read_bytes()})
+    with pytest.raises(RunError, match=r"tar\.gz does not hold finetune_refcoco_testB\.json"):
+        obtain("refcoco", root, entries=entries)
+    assert not (root / "refcoco").exists()
 
 
 def test_bad_parquet_is_named(original: Path, tmp_path: Path) -> None:

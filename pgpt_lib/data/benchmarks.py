@@ -15,18 +15,14 @@ from .grefcoco import GRefCOCO
 from .karpathy import DATASETS as CAPTIONED
 from .karpathy import Karpathy
 from .reader import Reader
+from .refcoco import HELD_OUT_SPLITS
 from .refer import Refer
 from .refer_formats import M_FOLDER
 from .vqa import VQA
 
-_REFER = {
-    "refcoco": ("val", "testA", "testB"),
-    "refcoco+": ("val", "testA", "testB"),
-    "refcocog": ("val", "test"),
-}
 TABLES = {
-    "table2": tuple(f"{dataset}/{split}" for dataset, splits in _REFER.items() for split in splits),
-    "table3": tuple(f"{dataset}/{split}" for dataset, splits in _REFER.items() for split in splits),
+    "table2": tuple(f"{dataset}/{split}" for dataset, splits in HELD_OUT_SPLITS.items() for split in splits),
+    "table3": tuple(f"{dataset}/{split}" for dataset, splits in HELD_OUT_SPLITS.items() for split in splits),
     "table5": ("vqav2/val", "okvqa/val", "flickr30k/test", "coco/test"),
 }
 TUNED_ON = {  # section 4.3 tunes on each data set's training split before its score: the sources of that split
@@ -40,7 +36,7 @@ TUNED_ON = {  # section 4.3 tunes on each data set's training split before its s
 }
 BEYOND = ("refcoco_m/val", "grefcoco/val", "grefcoco/testA", "grefcoco/testB")  # scores that the paper does not report
 _OPEN: dict[str, Callable[[Path, str], Reader]] = {
-    **{dataset: partial(Refer, dataset=dataset) for dataset in _REFER},
+    **{dataset: partial(Refer, dataset=dataset) for dataset in HELD_OUT_SPLITS},
     "refcoco_m": lambda root, split: Refer(root / M_FOLDER, split),
     "grefcoco": GRefCOCO,
     "coco": partial(Karpathy, dataset="coco"),

@@ -133,8 +133,10 @@ def _lay_out(
             wanted = entry.get("only")
             count += unpack(path, root, entry["unpack"], _named(wanted) if wanted else None)
             if wanted:
-                below = root / entry["unpack"]
-                sources += [next(below.rglob(n)) for n in wanted if any(below.rglob(n))]
+                found = {n: next((root / entry["unpack"]).rglob(n), None) for n in wanted}
+                if lacking := [n for n, place in found.items() if place is None]:
+                    raise RunError(f"{path} does not hold {', '.join(lacking)}")
+                sources += [place for place in found.values() if place]
         elif "put" in entry:
             put(path, root / entry["put"])
             count += 1

@@ -21,7 +21,7 @@ from .grefcoco import read_expressions
 from .karpathy import DATASETS, read_captioned
 from .pictures import coco_key
 from .reader import Reader
-from .refcoco import SPLIT_BY, RefCOCO, naming, read_json
+from .refcoco import HELD_OUT_SPLITS, RefCOCO, naming, read_json
 
 _FLICKR = "flickr_url"
 
@@ -45,16 +45,24 @@ def protected_pictures(root: Path) -> frozenset[str]:
     These are the splits of RefCOCO, RefCOCO+ and RefCOCOg, and those of gRefCOCO and of Karpathy where they are there.
 
     Raises:
-        InputError: one of RefCOCO, RefCOCO+ and RefCOCOg is missing: without its splits the guard would be blind.
+        InputError: one of RefCOCO, RefCOCO+ and RefCOCOg is missing, or one of its official val and test splits:
+            without them the guard would be blind.
     """
     names: set[str] = set()
-    for dataset in SPLIT_BY:
+    for dataset, splits in HELD_OUT_SPLITS.items():
         if not (root / dataset).is_dir():
             raise InputError(
                 f"no {root / dataset}: its val and test pictures must be known before anything is trained on; "
                 f"python -m pgpt_lib data {dataset} --root {root}"
             )
-        numbers = {ref.image_id for ref in RefCOCO(root, dataset, None).refs if ref.split != "train"}
+        refs = RefCOCO(root, dataset, None).refs
+        lacking = sorted(set(splits) - {ref.split for ref in refs})
+        if lacking:
+            raise InputError(
+                f"{root / dataset} has no expression of {', '.join(lacking)}: the pictures of these splits must be "
+                f"known before anything is trained on; python -m pgpt_lib data {dataset} --root {root} --fresh"
+            )
+        numbers = {ref.image_id for ref in refs if ref.split != "train"}
         names |= {coco_key(number) for number in numbers} | _flickr_names(root / dataset / "instances.json", numbers)
     if (root / "grefcoco").is_dir():
         held_out = [e.image_id for e in read_expressions(root / "grefcoco") if e.split != "train"]

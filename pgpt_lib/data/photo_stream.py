@@ -1,11 +1,15 @@
 """Photographs in the REFER layout as training data, and which of them are held out.
 
-A folder with a train split is trained on that split. One that holds only val and test expressions, as small collections
-do, is divided by photograph with a fixed seed; such a split is our own, and whatever is reported of it says so.
+A folder with a train split is trained on that split, less the pictures that another of its sets holds out: RefCOCO,
+RefCOCO+ and RefCOCOg divide the same photographs each in its own way. One that holds only val and test expressions,
+as small collections do, is divided by photograph with a fixed seed; such a split is our own, and whatever is reported
+of it says so.
 """
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -16,6 +20,7 @@ import numpy as np
 
 from ..config import Profile
 from ..errors import InputError
+from .leakage import Removed, lines
 from .photos import materialise
 from .phrasings import asked, training_phrasings
 from .refcoco import SPLIT_BY, RefCOCO
@@ -32,6 +37,7 @@ class Photos:
     Attributes:
         train, unseen: samples, one a sentence, in the phrasing that evaluation uses.
         own_split: whether the division is our own.
+        removed: what the leakage guard took from each set's train split, where there are several sets.
     """
 
     def __init__(self, root: Path) -> None:
@@ -45,19 +51,31 @@ class Photos:
         if not datasets:
             raise InputError(f"{root} holds none of {', '.join(SPLIT_BY)}; --root names a folder in the REFER layout")
         self._readers = {name: RefCOCO(root, name, None) for name in datasets}
-        every = [sample for reader in self._readers.values() for sample in reader.samples()]
-        named = {sample.sample_id.split("/")[1] for sample in every}
-        self.own_split = "train" not in named
+        of_set = {name: reader.samples() for name, reader in self._readers.items()}
+        every = [sample for samples in of_set.values() for sample in samples]
+        self.own_split = all(ref.split != "train" for reader in self._readers.values() for ref in reader.refs)
+        self.removed: dict[str, Removed] = {}
         if self.own_split:
             held_out = hold_out(sorted({sample.image_id for sample in every}))
             self.train = [s for s in every if s.image_id not in held_out]
             self.unseen = [s for s in every if s.image_id in held_out]
         else:
-            self.train = [s for s in every if s.sample_id.split("/")[1] == "train"]
+            self.train = [sample for name, samples in of_set.items() for sample in self._guarded(name, samples)]
             seen = {s.image_id for s in self.train}
-            self.unseen = [s for s in every if s.image_id not in seen]
+            self.unseen = [s for s in every if s.image_id not in seen and not _of_train(s)]
         if not self.train or not self.unseen:
             raise InputError(f"{root} has too few photographs to train on some and hold out others")
+
+    def _guarded(self, name: str, samples: Sequence[Sample]) -> list[Sample]:
+        """A set's train split without the pictures that another set holds out."""
+        trained = [sample for sample in samples if _of_train(sample)]
+        others = [reader for other, reader in self._readers.items() if other != name]
+        held_out = {ref.image_id for reader in others for ref in reader.refs if ref.split != "train"}
+        kept = [sample for sample in trained if sample.image_id not in held_out]
+        if others and trained:
+            pictures = held_out & {sample.image_id for sample in trained}
+            self.removed[name] = Removed(len(trained), len(kept), len(pictures))
+        return kept
 
     def load_image(self, image_id: str) -> np.ndarray:
         """The photograph, uint8, (height, width, 3), RGB."""
@@ -65,6 +83,10 @@ class Photos:
             if image_id in reader.sizes:
                 return reader.load_image(image_id)
         raise InputError(f"no image {image_id!r} in {self.root}")
+
+
+def _of_train(sample: Sample) -> bool:
+    return sample.sample_id.split("/")[1] == "train"
 
 
 def hold_out(image_ids: Sequence[str]) -> set[str]:
@@ -90,6 +112,9 @@ class PhotoStream:
     def __init__(self, profile: Profile, seed: int) -> None:
         self.images = open_photos(profile.data.root)
         self.seed = seed
+        if os.environ.get("RANK", "0") == "0":  # of several processes one speaks
+            for line in lines(self.images.removed):
+                print(line, file=sys.stderr, flush=True)
         of_image: dict[str, list[Sample]] = {}
         for sample in self.images.train:
             of_image.setdefault(sample.image_id, []).append(sample)

@@ -27,6 +27,11 @@ from .pickles import read_pickle
 from .sample import VIS, Sample, Turn
 
 SPLIT_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
+HELD_OUT_SPLITS = {  # the official splits that are not trained on
+    "refcoco": ("val", "testA", "testB"),
+    "refcoco+": ("val", "testA", "testB"),
+    "refcocog": ("val", "test"),
+}
 
 
 @dataclass(frozen=True)
