@@ -169,6 +169,22 @@ def test_provenance_binds_a_file_to_its_model(root: Path, sam: str) -> None:
         label_source(root, "flickr30k", sam, Thresholds(0.5, 0.5))
 
 
+def test_all_files_of_a_source_are_made_alike(root: Path, sam: str) -> None:
+    """A shard of another number writes another file; readers take both, and pictures are finished in either."""
+    label_source(root, "flickr30k", sam, ALL, shard="0/2")
+    before = rows(root, "flickr30k")
+    for shard in ("1/2", "0/1", "1/3"):
+        with pytest.raises(InputError, match=r"sam_masks\.0-of-2\.sqlite was made otherwise .thresholds changed"):
+            label_source(root, "flickr30k", sam, Thresholds(0.5, 0.5), shard=shard)
+    assert rows(root, "flickr30k") == before and len(SamMasks(root / "flickr30k").provenance()) == 1
+    assert label_source(root, "flickr30k", sam, ALL, shard="1/2")["pictures"] == 1
+
+
+def test_a_file_that_another_process_just_made_is_empty(root: Path, sam: str) -> None:
+    (root / "flickr30k" / "sam_masks.1-of-2.sqlite").touch()
+    assert label_source(root, "flickr30k", sam, ALL, shard="0/2")["pictures"] == 1
+
+
 def test_bad_input_is_named(root: Path, sam: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="'llava' is none of those with boxes alone: flickr30k, visual_genome"):
         label_source(root, "llava", sam, ALL)
