@@ -66,12 +66,12 @@ class Chat:
         self.base_vocabulary = len(tokenizer)
         tokens = representation.tokens if representation else ()
         self.special_ids = dict(zip(tokens, add_special_tokens(self.tokenizer, tokens), strict=True))
-        self.end_id, self.pad_id = (single_id(self.tokenizer, t) for t in (self.template.end, self.template.pad))
+        frame = self.template
+        self.end_id, self.pad_id, *_ = (single_id(self.tokenizer, t) for t in (frame.end, frame.pad, *frame.marks))
         forms = dict.fromkeys(re.sub(r"\d+", r"\\d+", re.escape(t)) for t in tokens)  # one for all numbers
         self._split = re.compile("(" + "|".join(forms) + ")") if tokens else None
         self._words: dict[str, list[int]] = {}
         self._turns: dict[str, tuple[list[int], list[int]]] = {}
-        frame = self.template
         self._start, self._user, self._user_close, self._assistant, self._after = (
             self.tokenizer.encode(text, add_special_tokens=False) if text else []
             for text in (frame.start, frame.user, frame.user_close, frame.assistant, frame.after)

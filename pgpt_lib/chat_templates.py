@@ -24,7 +24,8 @@ class ChatTemplate:
     `start` opens every dialogue. Each turn is its role's header, the words, and the role's closing. The image's slot
     stands at the head of the dialogue (`image_first`) or of the first user turn. `end` is the one token that closes
     an answer; it is supervised, `after` (what follows it in the dialogue) is not. `joint` is put before words that
-    follow a special token within a turn, so that they get the pieces that they have in running text.
+    follow a special token within a turn, so that they get the pieces that they have in running text. `marks` are the
+    special tokens of the headers beside `end` and `pad`: each must be one id; "USER:" is plain text and is none.
     """
 
     name: str
@@ -36,13 +37,25 @@ class ChatTemplate:
     after: str
     pad: str
     image_first: bool
+    marks: tuple[str, ...]
     joint: str = " "
     closed_words: bool = False  # a word-level tokenizer: lower case, and every word has its ids whatever its neighbours
 
 
 TEMPLATES = {
     "nano": ChatTemplate(
-        "nano", "<bos>", "<user>", "", "<assistant>", "<end>", "", "<pad>", True, joint="", closed_words=True
+        "nano",
+        "<bos>",
+        "<user>",
+        "",
+        "<assistant>",
+        "<end>",
+        "",
+        "<pad>",
+        True,
+        ("<bos>", "<user>", "<assistant>"),
+        joint="",
+        closed_words=True,
     ),
     "chatml": ChatTemplate(
         "chatml",
@@ -54,6 +67,7 @@ TEMPLATES = {
         "\n",
         "<|endoftext|>",
         False,
+        ("<|im_start|>",),
     ),
     "vicuna": ChatTemplate(
         "vicuna",
@@ -66,6 +80,7 @@ TEMPLATES = {
         "",
         "<unk>",
         False,
+        ("<s>",),
         joint="",
     ),
     "llama3": ChatTemplate(
@@ -78,8 +93,11 @@ TEMPLATES = {
         "",
         "<|end_of_text|>",
         False,
+        ("<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>"),
     ),
-    "mistral": ChatTemplate("mistral", "<s>", "[INST]", "[/INST]", "", "</s>", "", "<unk>", False),
+    "mistral": ChatTemplate(
+        "mistral", "<s>", "[INST]", "[/INST]", "", "</s>", "", "<unk>", False, ("<s>", "[INST]", "[/INST]")
+    ),
 }
 
 # A token that only this family's vocabulary has, the more particular ones first.

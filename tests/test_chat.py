@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import re
 
 import pytest
 from conftest import BOX_ONLY, LEFT, MASK_ONLY, RIGHT, WORDS, dialogue
@@ -10,7 +11,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from pgpt_lib.chat import IGNORE, Chat, add_special_tokens
-from pgpt_lib.chat_templates import TEMPLATES, template_for
+from pgpt_lib.chat_templates import TEMPLATES, ChatTemplate, template_for
 from pgpt_lib.errors import InputError
 from pgpt_lib.regions import Region
 from pgpt_lib.representations import PHRASE_START, Representation
@@ -182,3 +183,10 @@ def test_regions_as_text_have_no_slots(tokenizer: PreTrainedTokenizerFast) -> No
 def test_templates_have_one_end_token_each() -> None:
     ends = {"nano": "<end>", "chatml": "<|im_end|>", "vicuna": "</s>", "llama3": "<|eot_id|>", "mistral": "</s>"}
     assert {name: t.end for name, t in TEMPLATES.items()} == ends
+
+
+@pytest.mark.parametrize("template", TEMPLATES.values(), ids=TEMPLATES)
+def test_templates_name_all_their_special_tokens(template: ChatTemplate) -> None:
+    written = template.start + template.user + template.user_close + template.assistant + template.after
+    found = set(re.findall(r"<[^>]+>|\[/?INST\]", written))
+    assert found - {template.end, template.pad} == set(template.marks)

@@ -16,6 +16,7 @@ from test_vision import MODELS, shifted
 
 from pgpt_lib.backbones import resolver
 from pgpt_lib.chat import Chat
+from pgpt_lib.chat_templates import TEMPLATES
 from pgpt_lib.checkpoint import State, load_checkpoint, save_checkpoint
 from pgpt_lib.config import Profile, load_profile, profile_names
 from pgpt_lib.errors import InputError
@@ -163,12 +164,16 @@ def test_pixels_in_place_of_cached_features_train_alike(tmp_path: Path, monkeypa
 
 
 @pytest.mark.parametrize("family", SPECIALS)
-def test_a_token_of_the_family_that_splits_is_an_error_at_start(family: str) -> None:
+def test_each_family_is_told_by_its_tokens(family: str) -> None:
     assert Chat(byte_level(SPECIALS[family])).template.name == family
-    pad_or_end = {"chatml": "<|endoftext|>", "vicuna": "<unk>", "llama3": "<|end_of_text|>", "mistral": "<unk>"}[family]
-    lacking = byte_level([token for token in SPECIALS[family] if token != pad_or_end])
-    with pytest.raises(InputError, match=f"{re.escape(repr(pad_or_end))} splits into the ids"):
-        Chat(lacking)
+
+
+@pytest.mark.parametrize(("family", "token"), [(f, token) for f, tokens in SPECIALS.items() for token in tokens])
+def test_a_token_of_the_family_that_splits_is_an_error_at_start(family: str, token: str) -> None:
+    """End, padding, and whatever opens a dialogue or a turn."""
+    lacking = byte_level([other for other in SPECIALS[family] if other != token])
+    with pytest.raises(InputError, match=f"{re.escape(repr(token))} splits into the ids"):
+        Chat(lacking, TEMPLATES[family])
 
 
 def test_a_sentencepiece_tokenizer_as_vicunas_keeps_special_tokens_whole(tmp_path: Path) -> None:
