@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from flaky_server import FlakyServer
 from PIL import Image
 
 from pgpt_lib.data.datasets import obtain, table
+from pgpt_lib.data.leakage import protected_pictures
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.data.refer_formats import from_mdetr, from_parquet, from_refcoco_m
 from pgpt_lib.errors import InputError, RunError
@@ -132,13 +134,35 @@ def test_mdetr_equals_the_original_but_for_numbers(original: Path, tmp_path: Pat
     assert sorted(ids) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("form", ["parquet", "mdetr"])
+def test_flickrs_addresses_reach_the_guard(original: Path, tmp_path: Path, form: str) -> None:
+    """Flickr30k knows a photograph of COCO by Flickr's number alone."""
+    path, root = original / "refcoco" / "instances.json", tmp_path / "data"
+    instances = json.loads(path.read_text())
+    next(e for e in instances["images"] if e["id"] == 7)["flickr_url"] = "http://farm1.staticflickr.com/2/81_4e_z.jpg"
+    path.write_text(json.dumps(instances))
+    layout_of_coco = root / "coco" / "annotations" / "instances_train2014.json"
+    layout_of_coco.parent.mkdir(parents=True)
+    layout_of_coco.write_text(json.dumps(instances))
+    if form == "parquet":
+        from_parquet(parquet_files(original, tmp_path / "files"), "refcoco", root)
+    else:
+        from_mdetr(mdetr_files(original, tmp_path / "files"), "refcoco", root)
+    for dataset, by in (("refcoco+", "unc"), ("refcocog", "umd")):
+        shutil.copytree(root / "refcoco", root / dataset)
+        refs = json.loads((root / "refcoco" / "refs(unc).json").read_text())
+        refs += [{**refs[0], "split": "test"}]
+        (root / dataset / f"refs({by}).json").write_text(json.dumps(refs))
+    assert protected_pictures(root) == {"coco/7", "coco/8", "coco/9", "coco/10", "flickr/81"}
+
+
 def test_mdetr_needs_the_masks_of_coco(original: Path, tmp_path: Path) -> None:
     files = mdetr_files(original, tmp_path / "files")
     with pytest.raises(InputError, match="no masks.*data coco --root"):
         from_mdetr(files, "refcoco", tmp_path / "data")
     folder = tmp_path / "data" / "coco" / "annotations"
     folder.mkdir(parents=True)
-    (folder / "instances_train2014.json").write_text('{"annotations": []}')
+    (folder / "instances_train2014.json").write_text('{"images": [], "annotations": []}')
     with pytest.raises(InputError, match="finetune_refcoco_train.json: COCO's instances have no annotation 104"):
         from_mdetr(files, "refcoco", tmp_path / "data")
     assert not (tmp_path / "data" / "refcoco").exists()

@@ -21,9 +21,7 @@ from .grefcoco import read_expressions
 from .karpathy import DATASETS, read_captioned
 from .pictures import coco_key
 from .reader import Reader
-from .refcoco import HELD_OUT_SPLITS, RefCOCO, naming, read_json
-
-_FLICKR = "flickr_url"
+from .refcoco import FLICKR, HELD_OUT_SPLITS, RefCOCO, naming, read_json
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _flickr_names(instances: Path, numbers: set[str]) -> set[str]:
     content, names = read_json(instances), set()
     with naming(instances):
         for image in content["images"]:
-            if str(image["id"]) in numbers and image.get(_FLICKR):
-                photo = str(image[_FLICKR]).rsplit("/", 1)[-1].split("_", 1)[0]
+            if str(image["id"]) in numbers and image.get(FLICKR):
+                photo = str(image[FLICKR]).rsplit("/", 1)[-1].split("_", 1)[0]
                 names |= {f"flickr/{int(photo)}"} if photo.isdigit() else set()
     return names

@@ -27,6 +27,7 @@ from .pickles import read_pickle
 from .sample import VIS, Sample, Turn
 
 SPLIT_BY = {"refcoco": "unc", "refcoco+": "unc", "refcocog": "umd"}
+FLICKR = "flickr_url"  # of an image in instances.json; ends in Flickr's own number of the photograph
 HELD_OUT_SPLITS = {  # the official splits that are not trained on
     "refcoco": ("val", "testA", "testB"),
     "refcoco+": ("val", "testA", "testB"),

@@ -3,8 +3,9 @@
 - Parquet as on the Hugging Face hub (`jxu124/refcoco` and its sisters): a row is a ref with its sentences, and its
   annotation and image as JSON text.
 - MDETR's JSON, one file a split: an image entry is a sentence (`caption`, `original_id`), with one annotation
-  (`original_id`, `bbox`). The published files have no masks: those come from COCO's `instances_train2014.json`, by
-  annotation number. REFER's own numbers of refs and sentences are not in them, so that ours count from 1.
+  (`original_id`, `bbox`). The published files have no masks and no `flickr_url`, by which the leakage guard knows
+  Flickr30k's pictures: both come from COCO's `instances_train2014.json`, by number. REFER's own numbers of refs and
+  sentences are not in them, so that ours count from 1.
 - RefCOCO-M (`moondream/refcoco-m`): a row is a picture with its bytes, redrawn masks and sentences.
 """
 
@@ -18,7 +19,7 @@ from typing import Any
 from ..errors import InputError
 from ..files import replacing, write_bytes, write_text
 from .json_files import naming, read_json, records_of
-from .refcoco import SPLIT_BY
+from .refcoco import FLICKR, SPLIT_BY
 
 _HUB = {"validation": "val", "test": "testA"}  # the hub's names of splits
 _SPLITS = {"refcoco": _HUB, "refcoco+": _HUB, "refcocog": {"validation": "val"}}
@@ -60,7 +61,7 @@ def from_mdetr(files: Sequence[Path], dataset: str, root: Path) -> dict[str, int
     Raises:
         InputError: also where COCO's instances, which have the masks, are missing or lack an annotation.
     """
-    segmentations = _segmentations(root)
+    segmentations, addresses = _from_coco(root)
     refs: list[dict[str, Any]] = []
     images: dict[int, Any] = {}
     annotations: dict[int, Any] = {}
@@ -76,7 +77,8 @@ def from_mdetr(files: Sequence[Path], dataset: str, root: Path) -> dict[str, int
                     raise InputError(f"COCO's instances have no annotation {ann_id}")
                 of_object.setdefault((ann_id, image_id), []).append(str(said["caption"]))
                 size = {"height": said["height"], "width": said["width"]}
-                images.setdefault(image_id, {"id": image_id, "file_name": said["file_name"], **size})
+                image = {"id": image_id, "file_name": said["file_name"], **size, **addresses.get(image_id, {})}
+                images.setdefault(image_id, image)
                 annotation = {"id": ann_id, "image_id": image_id, "bbox": entry["bbox"]}
                 annotations.setdefault(ann_id, {**annotation, "segmentation": segmentations[ann_id]})
         for (ann_id, image_id), texts in of_object.items():
@@ -132,14 +134,17 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         raise InputError(f"{path} cannot be read as parquet: {error}") from None
 
 
-def _segmentations(root: Path) -> dict[int, Any]:
+def _from_coco(root: Path) -> tuple[dict[int, Any], dict[int, dict[str, str]]]:
+    """COCO's segmentations by annotation, and `{flickr_url: ...}` by image where it is given."""
     path = root / "coco" / "annotations" / "instances_train2014.json"
     if not path.is_file():
         raise InputError(
             f"MDETR's files have no masks, and there is no {path}: python -m pgpt_lib data coco --root {root}"
         )
     with naming(path):
-        return {int(entry["id"]): entry.get("segmentation") for entry in read_json(path)["annotations"]}
+        content = read_json(path)
+        addresses = {int(e["id"]): {FLICKR: str(e[FLICKR])} for e in content["images"] if e.get(FLICKR)}
+        return {int(entry["id"]): entry.get("segmentation") for entry in content["annotations"]}, addresses
 
 
 def _write(folder: Path, by: str, refs: list, images: list, annotations: list) -> dict[str, int]:
