@@ -6,6 +6,7 @@ RefCOCO+, 6 in those of RefCOCOg.
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import numpy as np
 import refer_layout as refer
 from PIL import Image
+
+from pgpt_lib.regions import mask_to_rle
 
 SIZE = (40, 60)
 SQUARE = [[10, 10, 30, 10, 30, 30, 10, 30]]
@@ -98,6 +101,18 @@ def grefcoco(root: Path) -> None:
     images = [{"id": i, "file_name": f"COCO_train2014_{i:012d}.jpg", "height": 40, "width": 60} for i in COCO]
     write(root / "grefcoco" / "grefs(unc).json", refs)
     write(root / "grefcoco" / "instances.json", {"images": images, "annotations": annotations, "categories": []})
+
+
+def refcoco_m_row(number: int) -> dict[str, Any]:
+    """A row of RefCOCO-M's parquet: a picture's bytes and an object of two sentences; its box is full of its mask."""
+    jpeg = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (*SIZE, 3), np.uint8)).save(jpeg, format="JPEG")
+    bitmap = np.zeros(SIZE, np.uint8)
+    bitmap[5:20, 30:50] = 1
+    sample = {"id": number + 2, "image_id": number, "category": "dog", "supercategory": "animal", "label": "dog"}
+    sample |= {"sentences": ["left dog", "it"], "bbox": [30.0, 5.0, 20.0, 15.0], "mask": mask_to_rle(bitmap)}
+    row = {"image": {"bytes": jpeg.getvalue(), "path": None}, "image_id": number, "samples": [sample]}
+    return {**row, "file_name": f"COCO_train2014_{number:012d}.jpg"}
 
 
 def flickr30k(root: Path) -> None:

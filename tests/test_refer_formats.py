@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
 import tarfile
@@ -15,8 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import refer_layout as layout
+from big_layouts import refcoco_m_row
 from flaky_server import FlakyServer
-from PIL import Image
 
 from pgpt_lib.data.datasets import obtain, table
 from pgpt_lib.data.leakage import protected_pictures
@@ -261,17 +260,10 @@ def test_bad_parquet_is_named(original: Path, tmp_path: Path) -> None:
 
 
 def test_refcoco_m(tmp_path: Path) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
-    jpeg = io.BytesIO()
-    Image.fromarray(pixels).save(jpeg, format="JPEG")
     bitmap = np.zeros((40, 60), np.uint8)
     bitmap[5:20, 30:50] = 1
-    sample = {"id": 9, "image_id": 7, "category": "dog", "supercategory": "animal", "label": "dog"}
-    sample |= {"sentences": ["left dog", "it"], "bbox": [30.0, 5.0, 20.0, 15.0], "mask": mask_to_rle(bitmap)}
-    row = {"image": {"bytes": jpeg.getvalue(), "path": None}, "image_id": 7, "samples": [sample]}
-    row |= {"file_name": "COCO_train2014_000000000007.jpg"}
     path = tmp_path / "validation-00000-of-00001.parquet"
-    pq.write_table(pa.Table.from_pylist([row]), path)
+    pq.write_table(pa.Table.from_pylist([refcoco_m_row(7)]), path)
     assert from_refcoco_m([path], tmp_path) == {"val": 1}
     root = tmp_path / "refcoco_m"
     data = RefCOCO(root, "refcoco", "val")
