@@ -339,8 +339,8 @@ print(f"{near:.0%} of all answers miss narrowly, with an IoU between 0.25 and 0.
 # %% [markdown]
 # ## 4 · The other tasks
 #
-# Several targets, none, captions, questions, regions in the question: each task is scored by its own rule, and each
-# question type beside what the commonest answer alone would score.
+# Several targets, none, captions, questions, regions in the question: each task is scored by its own rule, captions by
+# [*CIDEr*](../docs/glossary.md#cider), and each question type beside what the commonest answer alone would score.
 #
 # Sections 4, 6 and 7 ask for truths that RefShapes has and photographs in the REFER layout have not: in `photos` they
 # stay empty.
