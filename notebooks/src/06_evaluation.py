@@ -184,8 +184,9 @@ checks.check_ciou(my_ciou, seed=checks.grading_seed())
 #
 # Every sample is asked [*free-running*](../docs/glossary.md#free-running): the model gets the picture and the question,
 # in a phrasing that training never used, and must say everything itself, `<vis>` included. (Questions in words are the
-# exception: each type has one phrasing, since the bundled language model's vocabulary is fixed.) Predictions are saved
-# as JSON; those of photographs in the REFER layout anybody can score again without a model: `python -m pgpt_lib score`.
+# exception: each type has one phrasing, the one that the bundled language model was pretrained with.) Predictions are
+# saved as JSON; those of photographs in the REFER layout anybody can score again without a model: `python -m pgpt_lib
+# score`.
 
 # %%
 from pgpt_lib.evaluation import save_predictions
