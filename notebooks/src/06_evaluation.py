@@ -389,14 +389,14 @@ def asked_for(task):
 # %%
 before = {}
 if shapes:
-    untuned = build_model(state.profile, state.seed)
+    untuned = build_model(state.profile, state.seed).to(next(model.parameters()).device)
     before = evaluate(untuned, asked_for("question"), images, features).metrics["questions"]
 for kind, entry in before.items():
     points = 100 * (metrics["questions"][kind]["accuracy"][0] - entry["accuracy"][0])
     print(f"question {kind:10} before tuning {shown(entry['accuracy'])}   tuning changed it by {points:+.1f} points")
 
 # %% [markdown]
-# A loss of a point or two is what the regions cost. A type that lost far more was crowded out by the other tasks.
+# What is negative here is what learning to point has cost in words.
 #
 # ## 5 · Figure 3: four kinds of dialogue
 #
