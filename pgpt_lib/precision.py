@@ -28,6 +28,11 @@ def in_usable_precision(profile: Profile, device: torch.device) -> Profile:
     return profile.model_copy(update={"training": profile.training.model_copy(update={"precision": precision})})
 
 
+def bf16_autocast() -> torch.autocast:
+    """Matrix products on the CPU in bfloat16, where it has units for it; else a context that changes nothing."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=usable_precision("bf16", torch.device("cpu")) == "bf16")
+
+
 def _cpu_has_bf16() -> bool:
     """By the processor's flags: `avx512_bf16` and `amx_bf16` on x86, `bf16` and its like on ARM."""
     return any("bf16" in name and bool(has) for name, has in torch.cpu.get_capabilities().items())

@@ -1,7 +1,7 @@
 """Gathers the results of a run into `report.json` and `index.html`.
 
 `report.json` (version 1) holds `profile`, `data` (what the numbers are measured on), `commit`, `machine`, `versions`,
-`seed`, `seconds` (notebook to number), `checkpoint` (one hash for all rows), `metrics`, `tables`, `claims` (the
+`seed`, `seconds` (notebook to number), `checkpoint` (the trained model's hash), `metrics`, `tables`, `claims` (the
 paper's, each with a verdict) and `profiles` (what each profile reached); docs/results.md describes each key.
 """
 
@@ -54,7 +54,7 @@ def gather(out: Path) -> dict[str, Any]:
     report = {
         "version": VERSION,
         "profile": newest["profile"],
-        "data": data_banner(newest["config"]),
+        "data": data_banner(newest["config"], metrics.get("06_evaluation", {}).get("own_split")),
         "commit": newest["commit"],
         "machine": newest["machine"],
         "versions": newest["versions"],
@@ -78,8 +78,13 @@ def write_report(out_dir: str | os.PathLike[str]) -> Path:
     return out / "index.html"
 
 
-def data_banner(config: Mapping[str, Any]) -> str:
-    """One sentence on what the numbers of a profile are measured on."""
+def data_banner(config: Mapping[str, Any], own_split: bool | None = None) -> str:
+    """One sentence on what the numbers of a profile are measured on.
+
+    Args:
+        config: a profile's settings.
+        own_split: of photographs, whether we divided them, or their files did; None where that is not known.
+    """
     data, models = config["data"], f"{config['vision']['name']} and {config['llm']['name']}"
     if data["name"] == "refshapes":
         return (
@@ -92,8 +97,9 @@ def data_banner(config: Mapping[str, Any]) -> str:
             f"trained on {', '.join(data['sources'])}."
         )
     where = "a folder of photographs" if data["root"] else "the few bundled photographs"
+    split = {True: ", by a split of our own", False: ", by the folder's own train split", None: ""}[own_split]
     return (
-        f"Measured with {models} on {where} in the REFER layout, trained and held out by a split of our own. It proves "
+        f"Measured with {models} on {where} in the REFER layout, some trained on and others held out{split}. It proves "
         "the path on a real language model; with so few pictures the model memorises them."
     )
 

@@ -1,6 +1,8 @@
 """Trains once without a break, then once for each kill point: killed there with SIGKILL, and resumed.
 
-    python tests/kill_resume.py toy|smoke FOLDER STEPS KILL ...
+    python tests/kill_resume.py toy|smoke|smoke-apart FOLDER STEPS KILL ...
+
+`smoke-apart` is `smoke` as `cpu` trains: questions kept apart, and a teacher beside the true answers.
 
 A kill point is `step:N` (as step N begins), `save:N:FILE` (step N's checkpoint is being written, FILE has half its
 bytes on the disk) or `prune:N` (step N's checkpoint stands, old ones are about to go). Every run is a fork of this
@@ -25,6 +27,7 @@ from pgpt_lib import checkpoint, training
 from pgpt_lib.config import load_profile
 
 SEED = 5
+SETTINGS = {"smoke": {}, "smoke-apart": {"data.turns_apart": True, "losses.distillation": 0.5}}
 
 
 def die() -> None:
@@ -76,7 +79,8 @@ def main() -> None:
         if kind == "toy":
             run_toy(out, toy_profile(int(steps), save_every=4), SEED, resume)
         else:
-            training.train(load_profile("smoke"), out, SEED, int(steps), save_every=3, resume=resume, progress=False)
+            profile = load_profile("smoke", SETTINGS[kind])
+            training.train(profile, out, SEED, int(steps), save_every=3, resume=resume, progress=False)
 
     def killed(kill: str, out: Path) -> None:
         arm(kill)

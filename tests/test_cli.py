@@ -93,6 +93,14 @@ def test_doctor_says_what_does_not_fit():
     assert not fit["fits"] and fit["lacks"] == ["memory: 8 GB needed, 2.0 free"]
 
 
+def test_doctor_counts_cards():
+    free = {"memory_gb": 999.0, "disk_gb": 999.0}
+    profile = load_profile("paper-7b")
+    assert doctor.needs(profile, free, cards=1)["lacks"] == ["cards: 8 needed, such as a100-80, 1 here"]
+    assert doctor.needs(load_profile("gpu"), free)["lacks"] == ["cards: 1 needed, such as rtx3090, 0 here"]
+    assert doctor.needs(profile, free, cards=8)["fits"] and doctor.needs(load_profile("cpu"), free)["fits"]
+
+
 def test_doctor_prefers_measured_minutes_and_says_so(monkeypatch, tmp_path):
     monkeypatch.setattr(project, "report_folder", lambda name: tmp_path / name)
     budget = {"budget.minutes": {"04_model_and_decoding": 2, "05_training": 7, "06_evaluation": 3, "11_demo": 1}}

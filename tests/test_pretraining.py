@@ -9,7 +9,9 @@ from torch import nn
 from pgpt_lib.backbones import BUNDLED
 from pgpt_lib.data.refshapes.questions import SCORED
 from pgpt_lib.data.refshapes.scene import make_scene, stream
+from pgpt_lib.data.refshapes.world import question_samples
 from pgpt_lib.pretraining.dialogues import CURRICULUM, IGNORE, KINDS, PixelBatches, WordBatches, codes, pack, word_grid
+from pgpt_lib.pretraining.evaluate import answer_all
 from pgpt_lib.pretraining.nano import WordGrid, answer_loss, make_nano, whole_answers
 from pgpt_lib.pretraining.words import learning_rate, train_words
 
@@ -57,6 +59,19 @@ def test_whole_answers_counts_an_answer_wrong_for_one_token():
     rows = torch.tensor([0, 0, 0, 0, 1])
     whole, kinds = whole_answers(right, answers, rows)
     assert sorted(zip(kinds.tolist(), whole.tolist(), strict=True)) == [(1, True), (1, True), (2, False)]
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_questions_are_answered_in_a_precision_that_the_processor_has(has, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has})
+    reduced = []
+
+    def visual(ids):
+        reduced.append(torch.is_autocast_enabled("cpu"))
+        return torch.zeros(len(ids), 4, 32)
+
+    assert len(answer_all(make_nano(32, 2, 2, 64).eval(), visual, question_samples("val", 2, 0))) > 4
+    assert set(reduced) == {has}
 
 
 @torch.no_grad()

@@ -41,11 +41,30 @@ def test_report_is_as_documented(series):
         assert set(report["metrics"][notebook][name]) <= named(keys[key]) and report["metrics"][notebook][name], key
     assert {"table1", "table2", "table3", "table5"} <= set(report["tables"])
     assert all(named(keys["tables"]) <= set(table) for table in report["tables"].values())
+    assert all(report["tables"][name]["data"] for name in ("table1", "table2", "table3", "table5"))
+    assert None not in next(iter(report["tables"]["table5"]["ours"].values())).values()
     assert set(report["claims"]) == {claim["id"] for claim in read_json(project.ROOT / "data/claims.json")["claims"]}
 
 
 def test_metrics_are_as_documented(series):
-    check_metrics(json.loads((series / "report.json").read_text())["metrics"]["refshapes-refcoco/val"])
+    metrics = json.loads((series / "report.json").read_text())["metrics"]
+    check_metrics(metrics["refshapes-refcoco/val"])
+    evaluation = metrics["06_evaluation"]
+    assert set(evaluation["reasoning"]) == {"untrained", "trained"}
+    assert evaluation["reasoning"]["untrained"] == metrics["refshapes-refcoco/val"]["reasoning"]
+    assert set(evaluation["reasoning"]["trained"]) == SCORE_KEYS | {"failures", "parse_failure_rate"}
+    # The same questions as after tuning, by type, and the untuned model's answers to them.
+    before, after = evaluation["questions_before"], metrics["refshapes-refcoco/val"]["questions"]
+    assert {kind: entry["n"] for kind, entry in before.items()} == {kind: entry["n"] for kind, entry in after.items()}
+    assert before != after
+
+
+def test_fine_tunes_are_told_apart(series):
+    report = json.loads((series / "report.json").read_text())
+    tuned = report["metrics"]["06_evaluation"]["tuned_checkpoints"]
+    assert set(tuned) == {"reasoning", "caption", "question", "fact"}
+    assert len({entry["checkpoint"] for entry in tuned.values()} | {report["checkpoint"]}) == 5
+    assert {entry["steps"] for entry in tuned.values()} == {2}  # a twentieth of 40
 
 
 def test_every_notebook_left_a_result_and_pictures(series):

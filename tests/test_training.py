@@ -78,6 +78,16 @@ def test_the_smoke_profile_resumes_to_the_bit(tmp_path: Path) -> None:
     assert all(torch.equal(saved[name], value) for name, value in model.perception_state().items())
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+def test_exchanges_kept_apart_with_a_teacher_resume_to_the_bit(tmp_path: Path) -> None:
+    whole, resumed = run_kills("smoke-apart", tmp_path, 5, "step:4")
+    want = files(whole / "checkpoint/step_5")
+    assert "optimizer.safetensors" in want and files(resumed / "checkpoint/step_5") == want
+    assert load_checkpoint(whole)[1].profile.data.turns_apart
+    assert TrainLog(whole / "train.jsonl").records()[-1]["losses"]["distillation"] > 0
+
+
 def test_another_seed_is_another_run(tmp_path: Path) -> None:
     runs = [run_toy(tmp_path / str(i), toy_profile(4), seed) for i, seed in enumerate((1, 1, 2))]
     first, same, other = (files(run.checkpoint) for run in runs)

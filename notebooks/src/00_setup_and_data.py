@@ -28,8 +28,8 @@ seed: int = 0  # seed of everything random in this notebook
 scenes: int = 200  # RefShapes scenes that statistics are taken over
 
 # %% [markdown]
-# Every notebook starts so. A [*profile*](../docs/glossary.md#profile) holds all settings of a run: which backbones,
-# which data, how long to train.
+# Every notebook starts so. A [*profile*](../docs/glossary.md#profile) holds all settings of a run: which
+# [backbones](../docs/glossary.md#backbone), which data, how long to train.
 
 # %%
 from collections import Counter
@@ -57,7 +57,9 @@ print(", ".join(f"{name} {version}" for name, version in project.versions().item
 print("\n".join(requirements.problems()) or "all requirements are met")
 
 # %% [markdown]
-# And what the profile asks for:
+# And what the profile asks for. Its words are explained where they are needed: the
+# [vision tower](../docs/glossary.md#vision-tower) in notebook 01, [signals](../docs/glossary.md#signal) in notebook 02,
+# the language model (LLM) and its tuning by [LoRA](../docs/glossary.md#lora) in notebook 04, steps in notebook 05.
 
 # %%
 settings = run.profile
@@ -125,8 +127,9 @@ run.figure(fig, "sizes", alt="Histogram of object sizes with RefCOCO's 5, 50 and
 #
 # ## 3 · Regions: boxes
 #
-# COCO stores a box as [x, y, width, height] in pixels of the original picture. Inside the library a `Region` holds
-# (x1, y1, x2, y2) as fractions of width and height, so that no code needs to know how large the picture was.
+# COCO stores a [*box*](../docs/glossary.md#box) as [x, y, width, height] in pixels of the original picture. Inside the
+# library a `Region` holds (x1, y1, x2, y2) as fractions of width and height, so that no code needs to know how large
+# the picture was.
 
 # %%
 from pgpt_lib.regions import Region
@@ -377,8 +380,9 @@ run.figure(fig, "dialogues", alt="Three dialogues with numbered regions on their
 #
 # ## 7 · What the model reads, and what it must say
 #
-# A dialogue becomes a sequence of token ids. The picture takes a fixed number of places. The model is trained on the
-# answer alone: everything else has the label −100, which the loss ignores (notebook 03).
+# A dialogue becomes a sequence of [*tokens*](../docs/glossary.md#token), each a number. The picture takes a fixed
+# number of places. The model is trained on the answer alone: everything else has the
+# [*label*](../docs/glossary.md#label) −100, which the loss ignores (notebook 03).
 
 # %%
 from pgpt_lib.chat import Chat

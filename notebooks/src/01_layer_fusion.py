@@ -34,7 +34,9 @@ scenes: int = 96  # RefShapes scenes that the probes are fitted to and scored on
 steps: int = 120  # training steps of each set of fusion weights
 
 # %% [markdown]
-# The profile says which vision tower is used. `smoke` has a small one of our own, the others a real DINOv2.
+# The profile says which vision tower is used. `smoke` has a small one of our own, `cpu` and `photos` a real *DINOv2*: a
+# ViT that was pretrained on photographs alone, without words or labels, by giving like features to different cut-outs
+# of one picture.
 
 # %%
 import matplotlib.pyplot as plt
@@ -61,8 +63,9 @@ print(f"input {tower.image_size} × {tower.image_size} pixels, patches of {tower
 # ## 1 · One photograph, layer by layer
 #
 # The tower sees a square, so the photograph is scaled and padded first (notebook 02 shows how). Photographs have more
-# to show than RefShapes, so for them the same tower is loaded for a larger square; its position embeddings are
-# interpolated.
+# to show than RefShapes, so for them the same tower is loaded for a larger square. Its
+# [*position embeddings*](../docs/glossary.md#embedding), one learned vector for each place of the grid, which tells a
+# token where it lies, are interpolated to the finer grid.
 
 # %%
 sharp = load_vision(tower.name, max(336, tower.image_size), run.profile.vision.precision)
@@ -103,7 +106,7 @@ view.show()
 # ## 2 · Equation 1, by hand
 #
 # Two layers, one token of three numbers. The weights must be positive and sum to 1, so they are the *softmax* of two
-# free numbers, which training can move without any constraint.
+# free numbers, the [*logits*](../docs/glossary.md#logit), which training can move without any constraint.
 
 # %%
 first, second = torch.tensor([1.0, 0.0, 2.0]), torch.tensor([3.0, 4.0, 0.0])

@@ -14,10 +14,10 @@
 # ```
 #
 # Other models write a box as text: "[0.25, 0.31, 0.70, 0.92]" takes some twenty tokens, and a mask as an outline takes
-# hundreds. PerceptionGPT spends *one* token, `<vis>`, for either. What makes that possible is that a token's
-# [embedding](../docs/glossary.md#embedding) is a vector of hundreds of numbers, of which ordinary words use one fixed
-# point each. The embedding of `<vis>` is *dynamic*: an encoder writes a region into it, a decoder reads a region out of
-# it.
+# hundreds. PerceptionGPT spends *one* token, `<vis>`, for either. A token's
+# [embedding](../docs/glossary.md#embedding), the vector that stands for it, has hundreds of numbers, which is room
+# enough for a region. That of a word is always the same; that of `<vis>` is *dynamic*: an encoder writes a region into
+# it, a decoder reads a region out of it.
 #
 # This notebook leaves the language model out. It sends regions straight from encoder to decoder, through a vector of
 # $H$ numbers, and asks how large $H$ must be.
@@ -94,7 +94,9 @@ run.figure(fig, "frames", alt="A motorcycle with box and mask, the padded square
 
 # %% [markdown]
 # The grid keeps more than its cells suggest: a border cell that is covered by a third says where in it the outline
-# runs. What does the way there and back cost, at several grid sizes?
+# runs. What does the way there and back cost, at several grid sizes? The measure is
+# [*intersection over union* (IoU)](../docs/glossary.md#iou): the area that both masks share, over the area that either
+# covers; 1 means that nothing was lost.
 
 # %%
 from pgpt_lib.regions import mask_iou
@@ -310,10 +312,11 @@ run.figure(fig, "box_width", alt="Mean IoU of boxes after an embedding, by its w
 # %% [markdown]
 # ## 5 · A mask through the same embedding
 #
-# A mask has no fixed number of degrees of freedom. The paper's answer is asymmetric. The *encoder* (a ResNet and a
-# linear layer) squeezes the mask into the embedding. The *decoder* (a two-layer, two-way transformer) does not have
-# to unpack it pixel by pixel: it looks at the picture again. The embedding only says *which* object; where the
-# outline runs, the visual features say.
+# A mask has no fixed number of degrees of freedom. The paper's answer is asymmetric. The *encoder* squeezes the mask
+# into the embedding: a *ResNet*, which is convolutions with a shortcut past every two of them, and a linear layer. The
+# *decoder*, a two-layer transformer, does not have to unpack it pixel by pixel: it looks at the picture again. It is
+# *two-way*: the embedding attends to the picture's cells, and the cells to the embedding. So the embedding only says
+# *which* object; where the outline runs, the visual features say.
 #
 # For that the decoder must know where in the picture each feature came from. Attention alone does not: it treats its
 # inputs as a set. So each cell of the grid gets a fixed [*position code*](../docs/glossary.md#position-code) that is
@@ -451,7 +454,9 @@ parts = {name: sum(p.numel() for p in part.parameters()) for name, part in new_s
 print(f"values {tuple(mask_values.shape)}; parameters with 64 numbers: {parts}")
 
 # %% [markdown]
-# Training is as for boxes, with BCE and DICE. `seen` decides whether the decoder sees the picture: 1 or 0.
+# Training is as for boxes, with the two mask losses of notebook 03: [*BCE*](../docs/glossary.md#cross-entropy) asks
+# each cell by itself whether it belongs to the object, [*DICE*](../docs/glossary.md#dice) asks for the overlap of the
+# whole. `seen` decides whether the decoder sees the picture: 1 or 0.
 
 # %%
 def mask_autoencoder(hidden, seen):
@@ -562,8 +567,10 @@ run.figure(view.figure(), "between", alt="Decoded boxes half way between the cod
 view.show()
 
 # %% [markdown]
-# At the ends the decoded box lies on A and on B; in between it travels. Tokens of a vocabulary have nothing between
-# them: to the loss, `<loc_17>` is as far from `<loc_18>` as from `<loc_900>`.
+# At the ends the decoded box lies on A and on B; in between it travels. Other models add [*location
+# tokens*](../docs/glossary.md#location-token) to the vocabulary, a thousand or so, one for each cell of a grid or each
+# bin along a side. These have nothing between them: to the loss, `<loc_17>` is as far from `<loc_18>` as from
+# `<loc_900>`.
 
 # %% [markdown]
 # ### Exercise 4: a signal of one's own (★★★, 90 minutes)

@@ -210,7 +210,9 @@ run.figure(fig, "landscapes", alt="Three losses over the centre of a moving box,
 # %% [markdown]
 # $\ell_1$ is a pyramid: it always knows the way, with the same force near and far, for every size. IoU is a plateau
 # with a hole: dots everywhere but close to the true box. GIoU has the hole *and* a slope that leads to it. Its arrows
-# bend towards the axes: it first closes the gap along the longer side of the enclosing box.
+# bend towards the axes: it first closes the gap along the shorter side of the enclosing box. A
+# step along its width $w$ makes its area $w h$ smaller by $h$ times the step, and $h$ is the larger where $w$ is the
+# shorter side.
 #
 # The next view lets you move the box yourself. The dotted frame is the enclosing box $C$.
 
@@ -533,7 +535,8 @@ run.figure(fig, "fitted_masks", alt="IoU of fitted masks by object size for thre
 # ## 7 · The sum
 #
 # Equations 2 to 5 add all terms, with weight 1 unless a profile says otherwise. What does each one weigh at the start,
-# for a random answer about a random region?
+# for an answer that knows nothing? As box one and the same in the middle, against all boxes of section 4; as mask a
+# probability of one half everywhere, against the two masks of section 5.
 
 # %%
 from pgpt_lib.losses import giou_loss, total_loss

@@ -142,8 +142,8 @@ for r, number in vicuna.items():
 
 # %% [markdown]
 # The paper's Table 6 gives 31 and 33 million for ranks 8 and 32, which is a difference of 2; the formula's difference
-# is larger. Its "4 %" of trained parameters fits the released code, which also trains all token embeddings. Such
-# contradictions are gathered in notebook 10.
+# is larger. Its "4 %" of trained parameters is nearest to the released code, which also trains all token embeddings and
+# so comes to somewhat more. Such contradictions are gathered in notebook 10.
 #
 # ## 3 · Which state is decoded
 #
@@ -223,11 +223,11 @@ kinds = ["vis" if position in {p for p, *_ in encoded.vis} else kind for positio
 values = ["*" if label != -100 else "" for label in encoded.labels]
 if answers:
     values[answers[0] - 1] = "decoded here"
-ax = token_strip(tokens[:until], kinds[:until], values[:until], title="the first question and its answer")
-run.figure(ax.figure, "tokens", alt="The token stream of a question and its answer; the state before <vis> is decoded")
+ax = token_strip(tokens[:until], kinds[:until], values[:until], title="up to the first region of an answer")
+run.figure(ax.figure, "tokens", alt="The token stream up to an answer's first <vis>; the state before it is decoded")
 
 # %% [markdown]
-# Most of the sequence is the picture. In place of each image slot goes an embedding from the projector, in place of
+# The largest part is the picture. In place of each image slot goes an embedding from the projector, in place of
 # `<vis>` the sum of its signals' codes, scaled to the length of a word's embedding: no row of the embedding table is
 # read there. (A longer code would drown what attention adds to it in the layers above.)
 
@@ -242,7 +242,7 @@ def pixels(keys):
     return model.tower.preprocess([Placement(p.shape[0], p.shape[1], size).image(p) for p in pictures])
 
 
-batch = model.collate([sample], pixel_values=pixels)
+batch = model.collate([sample], pixel_values=pixels, apart=run.profile.data.turns_apart)
 with torch.no_grad():
     output = model(batch)
 print({name: round(value.item(), 3) for name, value in output.losses.items()}, "before any tuning")
@@ -266,10 +266,10 @@ for region in [region for turn in sample.turns for region in turn.regions][:4]:
 # %% [markdown]
 # ## 5 · Decoding, token by token
 #
-# In decoding there is no truth to read. The loop runs the prompt once and keeps the keys and values of every layer (the
-# [*cache*](../docs/glossary.md#cache)), so that each further token costs one position. When the model says `<vis>`, its
-# region is decoded at once and *encoded again*: that embedding is what the model reads next. What the library's loop
-# says for one dialogue:
+# In decoding there is no truth to read. The loop runs the prompt once (the [*prefill*](../docs/glossary.md#prefill))
+# and keeps the keys and values of every layer (the [*cache*](../docs/glossary.md#cache)), so that each further token
+# costs one position. When the model says `<vis>`, its region is decoded at once and *encoded again*: that embedding is
+# what the model reads next. What the library's loop says for one dialogue:
 
 # %%
 from dataclasses import replace
@@ -354,8 +354,9 @@ print(f"fed back as {list(code.shape)} embeddings; norm {code.norm(dim=-1).mean(
 #
 # Write the loop. `model(new_ids, cache)` reads a list of new tokens after those that the cache stands for (`None` at
 # first) and returns the scores of the token that comes next, and a new cache. `my_decode(model, prompt, end_id, most)`
-# takes the likeliest token each time, stops before `end_id` or after `most` tokens, and returns the tokens that were
-# added to the prompt. No token may be read twice: the check counts. (Here a toy stands for the model.)
+# takes the likeliest token each time ([*greedy decoding*](../docs/glossary.md#greedy-decoding)), stops before `end_id`
+# or after `most` tokens, and returns the tokens that were added to the prompt. No token may be read twice: the check
+# counts. (Here a toy stands for the model.)
 
 # %% tags=["attempt"]
 def my_decode(model, prompt, end_id, most):
@@ -422,39 +423,49 @@ print(f"the same {len(answer.token_ids)} tokens: {times[True]:.2f} s with the ca
 # The tests of the project compare states too, to $10^{-4}$, alone and in batches. What a cache is worth for boxes and
 # masks written as one token or as many is the subject of notebook 09.
 #
-# ## 6 · One picture to turn over
+# ## 6 · What a state can see
 #
-# The attention mask of a causal model is a triangle: a token sees what comes before it. Choose a position and see how
-# much of the sequence its state may know; the still shows the state that is decoded.
+# The attention mask of a causal model is a triangle: a token sees itself and what comes before. Where the profile says
+# `turns_apart`, questions that are packed about one picture do not see each other: of what comes before, a token sees
+# the picture and its own exchange. The mask that the model is trained with, a row a position:
 
 # %%
+from pgpt_lib.exchanges import kept_apart
 from pgpt_lib.widgets import Slider, View
 
+length = len(encoded.input_ids)
+sight = torch.ones(length, length).tril()
+if batch.exchange is not None:
+    sight = kept_apart(batch.exchange)[0][0, 0].float()
+print(f"turns_apart {run.profile.data.turns_apart}: the last state sees {int(sight[-1].sum())} of {length} positions")
 
+# %% [markdown]
+# Choose a position, and see how much of the sequence its state may know.
+
+# %%
 def show_sight(ax, position):
     """What the state at a position can see."""
-    length, at = len(encoded.input_ids), int(position)
-    seen = torch.zeros(1, length)
-    seen[0, : at + 1] = 1
-    ax.imshow(seen, aspect="auto", cmap="Greys", vmin=0, vmax=1.6)
+    at = int(position)
+    ax.imshow(sight[at][None], aspect="auto", cmap="Greys", vmin=0, vmax=1.6)
     for place, *_ in encoded.vis:
         ax.axvline(place, color=plots.PREDICTION, linewidth=1)
     ax.set(yticks=[], xlabel="position; lines mark <vis>", title=f"seen by the state at {at}")
 
 
 # %% [markdown]
-# The still shows the state that is decoded.
+# The still shows the state that the dialogue's last region is decoded from.
 
 # %%
-decoded = (answers[0] if answers else len(encoded.input_ids)) - 1
-slider = Slider(0, len(encoded.input_ids) - 1, decoded, 1)
+decoded = (answers[-1] if answers else length) - 1
+slider = Slider(0, length - 1, decoded, 1)
 view = View(show_sight, {"position": slider}, [{"position": decoded}], (8, 1.4))
-run.figure(view.figure(), "sight", alt="The part of the sequence that the decoded state has read, up to before <vis>")
+run.figure(view.figure(), "sight", alt="What the state of the last region can see of the sequence, up to before <vis>")
 view.show()
 
 # %% [markdown]
-# The state that is decoded has read the picture and the question, and all that was answered before: everything there
-# is to know, but not its own region.
+# The state that is decoded has read the picture, its question, and what of the answer stands before it: everything
+# there is to know, but not its own region. What other questions about the picture, and the answers to them, add to that
+# depends on the profile: grey before the question where turns are seen, white where they are kept apart.
 #
 # ## Questions to think about
 #

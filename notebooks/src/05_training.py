@@ -60,10 +60,10 @@ for turn in samples[0].turns[:6]:
     print(f"  {turn.role:9} {turn.text}")
 
 # %% [markdown]
-# Several questions about one image stand in one dialogue. The image is the expensive part (its tokens are most of the
-# sequence), so a question more costs little: packing is the cheapest speed-up there is. Where the profile says
-# `turns_apart`, each question sees the image but not the other questions and their answers, so that it is trained as it
-# is later asked: alone.
+# Several questions about one image stand in one dialogue. The image is the expensive part (its tokens are
+# the largest single part of the sequence), so a question more costs little: packing is the cheapest speed-up there is.
+# Where the profile says `turns_apart`, each question sees the image but not the other questions and their answers, so
+# that it is trained as it is later asked: alone.
 #
 # ## 2 · What is learnt from
 #
@@ -254,8 +254,8 @@ for step in (0, total // 2, total - 1):
 #
 # What does step $t$ depend on? On the weights and the optimiser's averages, which a
 # [checkpoint](../docs/glossary.md#checkpoint) holds, and on the step's number: data, learning rate and dropout are
-# functions of it. So a training may be killed anywhere. The cell below trains six steps at once, and in another folder
-# three, then, as after a kill, three more.
+# functions of it. So a training may be killed anywhere. To see it, six steps are trained in each of two folders; the
+# second then loses its last three, as by a kill, and goes on. First the settings, small ones:
 
 # %%
 import tempfile
@@ -270,7 +270,8 @@ six_steps = {"steps": 6, "save_every": 3, "progress": False}
 
 # %% [markdown]
 # In the second folder the last checkpoint is taken away, as if it had never come to be; the training then goes on from
-# step 3. (Six steps are too few to learn when to say `<vis>`; the trainer warns of that, as it would in a real run.)
+# that of step 3. (Six steps are too few to learn when to say `<vis>`; the trainer warns of that, as it would in a real
+# run.)
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
@@ -350,12 +351,13 @@ run.figure(fig, "curves", alt="One panel for each term of the loss: all fall ove
 
 # %% [markdown]
 # The language loss falls first: saying `<vis>` at the right place is easy. Boxes and masks then improve for as long
-# as the training lasts. The mask terms start lower than one might think, since most of a picture is background.
+# as the training lasts. BCE starts lower than one might think, since most of a picture is background; DICE does not,
+# since it asks for the overlap with the object alone.
 #
-# A panel *distillation* is there where a profile asks for it, as `cpu` does: on questions without a region the language
-# model as it was before tuning is a teacher beside the true answers, and the term is the divergence from its
-# probabilities (Li and Hoiem 2016). At first both models are one and the term is 0; tuning disturbs what was known,
-# and then repairs it. The paper needs no such term: its language model is thousands of times as large.
+# A panel [*distillation*](../docs/glossary.md#distillation) is there where a profile asks for it, as `cpu` does: on
+# questions without a region the language model as it was before tuning is a teacher beside the true answers, and the
+# term is the divergence from its probabilities (Li and Hoiem 2016). At first both models are one and the term is 0;
+# tuning disturbs what was known, and the term pulls it back. The paper has no such term.
 #
 # How often does the model choose `<vis>` where an answer has one? This [*emission*](../docs/glossary.md#emission-rate)
 # is measured with the true answer so far given; notebook 06 measures what counts, decoding freely.
@@ -389,8 +391,9 @@ view.show()
 # %% [markdown]
 # ## 7 · What was learnt
 #
-# The weights of equation 1 started as they came from the backbone's pretraining; the mask decoder's own set started
-# even.
+# The language model's weights of equation 1 started where pretraining had left them, if the profile's language model is
+# the bundled nano, which has met this tower. All others start even: those of a language model that has never seen a
+# picture, as in `photos`, and the mask decoder's own set.
 
 # %%
 from pgpt_lib.checkpoint import load_checkpoint
@@ -403,8 +406,10 @@ ax = plots.show_layers(sets, title="fusion weights after training")
 run.figure(ax.figure, "fusion_weights", alt="Fusion weights by layer for the language model and the mask decoder")
 
 # %% [markdown]
-# Where the bars of the two sets differ, the decoder of outlines and the reader of words want different things from the
-# same tower: that is why each has weights of its own. Notebook 08 asks whether it matters.
+# Where the bars of the two sets differ, the decoder of outlines and the reader of words may want different things from
+# the same tower: that is why each has weights of its own. But it may also be the start that one still sees. In `cpu`
+# one set begins aligned and learns at a tenth of the rate (`aligned_lr`), the other begins even and learns at all of
+# it. Notebook 08 asks whether it matters.
 
 # %%
 speed = [record["expressions_per_second"] for record in records if record.get("expressions_per_second")]

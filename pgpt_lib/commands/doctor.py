@@ -38,6 +38,7 @@ def examine() -> dict[str, Any]:
         "disk_gb": shutil.disk_usage(project.ROOT).free / project.GIB,
     }
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    cards = torch.accelerator.device_count() if torch.accelerator.is_available() else 0
     return {
         "problems": problems(),
         "versions": {**project.versions(), "torch": torch.__version__},
@@ -45,12 +46,14 @@ def examine() -> dict[str, Any]:
         "device": device,
         "bf16": usable_precision("bf16", torch.device(device)) == "bf16",
         "free": free,
-        "profiles": {name: needs(load_profile(name), free) for name in profile_names()},
+        "profiles": {name: needs(load_profile(name), free, cards) for name in profile_names()},
     }
 
 
-def needs(profile: Profile, free: Mapping[str, float]) -> dict[str, Any]:
+def needs(profile: Profile, free: Mapping[str, float], cards: int = 0) -> dict[str, Any]:
     """What a profile asks for, which of it is not free here, and the minutes that its series takes.
+
+    Cards are counted, whatever their name: another than the one that the profile is meant for may do as well.
 
     `measured` are those of the minutes that the profile's report has measured, on its machine; the others are what
     profile and notebooks expect.
@@ -58,7 +61,10 @@ def needs(profile: Profile, free: Mapping[str, float]) -> dict[str, Any]:
     asked = {"memory_gb": profile.budget.memory_gb, "disk_gb": profile.budget.disk_gb}
     short = {name: value for name, value in asked.items() if value > free[name]}
     lacks = [f"{name[:-3]}: {value:g} GB needed, {free[name]:.1f} free" for name, value in short.items()]
-    return {**asked, **_minutes(profile), "fits": not lacks, "lacks": lacks}
+    gpus = profile.budget.gpus if profile.budget.gpu else 0
+    if gpus > cards:
+        lacks.append(f"cards: {gpus} needed, such as {profile.budget.gpu}, {cards} here")
+    return {**asked, "gpus": gpus, **_minutes(profile), "fits": not lacks, "lacks": lacks}
 
 
 def _minutes(profile: Profile) -> dict[str, Any]:
@@ -82,7 +88,8 @@ def _text(found: Mapping[str, Any]) -> str:
     lines.append("versions  " + ", ".join(f"{name} {version}" for name, version in found["versions"].items()))
     lines.append("free      " + ", ".join(f"{value:.1f} GB {name[:-3]}" for name, value in found["free"].items()))
     for name, profile in found["profiles"].items():
-        asked = f"{profile['memory_gb']:g} GB memory, {profile['disk_gb']:g} GB disk, {_spoken_minutes(name, profile)}"
+        asked = f"{profile['memory_gb']:g} GB memory, {profile['disk_gb']:g} GB disk, "
+        asked += f"cards {profile['gpus']}, " * bool(profile["gpus"]) + _spoken_minutes(name, profile)
         lines.append(f"profile   {name}: {'fits' if profile['fits'] else '; '.join(profile['lacks'])} (needs {asked})")
     lines += [f"problem   {problem}" for problem in found["problems"]] or ["no problem found"]
     return "\n".join(lines)

@@ -36,7 +36,7 @@ class Photos:
 
     Attributes:
         train, unseen: samples, one a sentence, in the phrasing that evaluation uses.
-        own_split: whether the division is our own.
+        own_split: whether the division is our own, as that of the bundled photographs always is.
         removed: what the leakage guard took from each set's train split, where there are several sets.
     """
 
@@ -99,7 +99,9 @@ def hold_out(image_ids: Sequence[str]) -> set[str]:
 @lru_cache(maxsize=4)
 def open_photos(root: str | None) -> Photos:
     """The photographs of a folder; without one, the bundled few."""
-    return Photos(Path(root) if root else materialise())
+    photos = Photos(Path(root) if root else materialise())
+    photos.own_split |= root is None
+    return photos
 
 
 class PhotoStream:

@@ -13,6 +13,7 @@ from ..data.refshapes.questions import OTHER, SCORED
 from ..data.refshapes.world import RefShapesImages, question_samples
 from ..data.sample import Sample
 from ..metrics import rate
+from ..precision import bf16_autocast
 from ..vision import VisionTower
 from .dialogues import IGNORE, codes
 from .nano import answer_loss, whole_answers
@@ -48,7 +49,7 @@ def answer_all(
             answers[row, len(prompt) : end] = 0
         longest = int((ids != marks["<pad>"]).sum(1).max())
         batch = {"input_ids": ids[:, :longest], "labels": labels[:, :longest], "answers": answers[:, :longest]}
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_autocast():
             _, hits, kinds = answer_loss(llm, visual([s.image_id for s in part]), batch)
         whole, _ = whole_answers(hits, kinds, (batch["labels"] >= 0).nonzero()[:, 0])
         right += whole.tolist()

@@ -21,6 +21,7 @@ from ..data.refshapes.world import RefShapesImages, image_id
 from ..errors import InputError
 from ..feature_cache import FeatureCache
 from ..fusion import LayerFusion
+from ..precision import bf16_autocast
 from ..projector import Projector
 from ..vision import VisionTower
 from .dialogues import PixelBatches
@@ -147,7 +148,7 @@ def train_pixels(
         llm.requires_grad_(not frozen and step >= align)
         set_rate(opts, pixel_rate(step, steps, lr, steps if frozen else align))
         features = cache.rows([keys[i] for i in batch["scenes"].tolist()])
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_autocast():
             loss, right, answers = answer_loss(llm, aligned(features), batch)
         loss.backward()
         nn.utils.clip_grad_norm_([p for p in modules.parameters() if p.requires_grad], 1.0)

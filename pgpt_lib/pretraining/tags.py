@@ -18,6 +18,7 @@ from ..data.refshapes.levels import COLOURS, SHAPES, SIZES
 from ..data.refshapes.render import render
 from ..data.refshapes.scene import make_scene
 from ..nano_vit import NanoViT
+from ..precision import bf16_autocast
 from .nano import optimisers
 from .state import load_state, save_state
 from .words import learning_rate, log_line, set_rate
@@ -84,7 +85,7 @@ def train_tags(
         TagBatches(level, seed, batch_size, step, steps - step), batch_size=None, num_workers=1, prefetch_factor=4
     ):
         set_rate(opts, learning_rate(step, steps, lr, 50, 0.4))
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_autocast():
             logits = model(pictures)
         loss = nn.functional.binary_cross_entropy_with_logits(logits, tags)
         loss.backward()

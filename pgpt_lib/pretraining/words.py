@@ -16,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
+from ..precision import bf16_autocast
 from .dialogues import GATES, KINDS, WordBatches
 from .nano import WordGrid, answer_loss, make_nano, optimisers, whole_answers
 from .state import load_state, save_state
@@ -95,7 +96,7 @@ def train_words(
         dataset = WordBatches(level, seed, batch_size, length, step, steps - step)
         for batch in DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=8):
             set_rate(opts, learning_rate(step, steps, lr, 100, 0.55))
-            with torch.autocast("cpu", torch.bfloat16):
+            with bf16_autocast():
                 visual = grid(batch["grid"], llm.get_input_embeddings())
                 loss, right, answers = answer_loss(llm, visual, batch)
             loss.backward()
