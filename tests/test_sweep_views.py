@@ -13,7 +13,7 @@ import pytest
 import toy_sweep
 
 from pgpt_lib import plots, reuse, sweep_plots
-from pgpt_lib.files import write_json
+from pgpt_lib.files import read_json, write_json
 from pgpt_lib.sweeps import frames, reading
 from pgpt_lib.sweeps.engine import sweep_folder
 
@@ -183,6 +183,16 @@ def test_a_live_cell_takes_the_rate_that_the_sweep_took(table6, tmp_path, monkey
     reading.live_cell(table6, tmp_path, representation="embedding", rank=8, budget="short", seed=11)
     [(cell, folder)] = asked
     assert cell.seed == 11 and folder == sweep_folder(table6.home, "table6")
+
+
+def test_a_cell_of_other_settings_counts_as_missing(tmp_path):
+    made = toy_sweep.write(tmp_path, "losses")
+    path = sweep_folder(tmp_path, "losses") / f"{made[0]}.json"
+    result = read_json(path)
+    write_json(path, result | {"asked": result["asked"] | {"training.batch_size": -1}})
+    sweep = reading.open_sweep("losses", tmp_path, "smoke")
+    assert (sweep.stale, sweep.missing) == ([made[0]], [made[0]])
+    assert [r["id"] for r in sweep.results] == made[1:] and "other settings than today's" in sweep.summary()
 
 
 def test_cells_that_come_later_make_a_notebook_new(tmp_path):

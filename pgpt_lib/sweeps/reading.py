@@ -53,7 +53,7 @@ class Sweep:
     """A plan with the finished cells of one profile.
 
     `home` is the folder that holds `sweeps/`; `results` the finished cells; `missing` the names of the plan's other
-    cells; `stale` those of finished ones whose settings have changed since.
+    cells; `stale` those of the missing ones that were finished with other settings than today's, and do not count.
     """
 
     plan: Plan
@@ -121,7 +121,8 @@ class Sweep:
 def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     """A plan's finished cells in a run's folder, or, where it has none, in `reports/<profile>`.
 
-    A profile in which sweeps have no sizes reads those of the plan's own.
+    A cell that was finished with other settings than today's counts as missing. A profile in which sweeps have no sizes
+    reads those of the plan's own.
 
     Raises:
         InputError: an unknown plan.
@@ -132,9 +133,9 @@ def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     home = next((h for h in homes if finished(sweep_folder(h, name))), homes[0])
     done = {result["id"]: result for result in finished(sweep_folder(home, name))}
     cells = plan.cells(profile)
-    known = [done[cell.id] for cell in cells if cell.id in done]
-    missing = [cell.id for cell in cells if cell.id not in done]
     stale = [c.id for c in cells if c.id in done and changed(done[c.id].get("asked", {}), read_back(c.asked()))]
+    known = [done[cell.id] for cell in cells if cell.id in done and cell.id not in stale]
+    missing = [cell.id for cell in cells if cell.id not in done or cell.id in stale]
     return Sweep(plan, profile, home, known, missing, stale)
 
 
