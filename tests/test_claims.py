@@ -19,7 +19,8 @@ from pgpt_lib.cli import main
 from pgpt_lib.compare import compare_reports, describe
 from pgpt_lib.errors import InputError
 from pgpt_lib.files import write_json
-from pgpt_lib.report_page import _claims
+from pgpt_lib.report_page import _html
+from pgpt_lib.report_sections import _claims
 from pgpt_lib.sweeps.cells import Cell
 from pgpt_lib.sweeps.engine import sweep_folder
 from pgpt_lib.sweeps.plans import load_plan
@@ -276,8 +277,8 @@ def test_a_profile_without_sweeps_borrows_none(tmp_path):
 
 
 def test_the_page_shows_each_claim(tmp_path):
-    page = _claims(verdicts(good(), tmp_path))
-    assert page.count("<strong>") == len(listed()) and "evidence</summary>" in page
+    page = "\n".join(map(_html, _claims(verdicts(good(), tmp_path))))
+    assert page.count("<strong>") == len(listed()) and "item</summary>" in page
     assert "two-stage" not in page and "none of which is run here" in page
 
 

@@ -91,7 +91,11 @@ def test_tables_hold_what_is_there_and_dashes(state, table6):
     dashes = (ours["refcoco/val"] == frames.DASH).sum()
     assert dashes == {"missing": 9, "half done": 5, "whole": 0}[state]
     assert shown.xs("paper", level=1).loc["Embed, rank 8", "refcoco/val"] == "69.7"
-    assert set(frames.table6_result(table6)) == set(ours.index[ours["refcoco/val"] != frames.DASH])
+    taken = frames.table6_result(table6)
+    assert set(taken) == set(ours.index[ours["refcoco/val"] != frames.DASH])
+    for name, row in taken.items():
+        middle, low, high = row["refcocog/test"]
+        assert row["seeds"] == int(ours.loc[name, "seeds"]) and 0 < low < middle < high < 100
     if state == "whole":
         number, half, parse = ours.loc["Numerical, rank 8", "refcoco/val"].replace("±", "").replace("(", "").split()
         assert 20 < float(number) < 30 and float(half) > 0 and 25 < float(parse.rstrip(")")) < 35

@@ -106,6 +106,25 @@ class Sweep:
             return f"not run yet; made by {self.command}"
         return found.signed if signed else str(found)
 
+    def facts(self) -> dict[str, Any]:
+        """What the finished cells took, for a report.
+
+        Returns: `cells` and `missing` (counts), `seeds`, `hours` (of one process, scoring included, added over cells),
+            `threads` (of a process) and `machines`, each once.
+        """
+        machines: list[Any] = []
+        for result in self.results:
+            if result["machine"] and result["machine"] not in machines:
+                machines.append(result["machine"])
+        return {
+            "cells": len(self.results),
+            "missing": len(self.missing),
+            "seeds": sorted({result["cell"]["seed"] for result in self.results}),
+            "hours": sum(result["wall_seconds"] for result in self.results) / 3600,
+            "threads": sorted({result["threads"] for result in self.results}),
+            "machines": machines,
+        }
+
     def summary(self) -> str:
         """How much there is, what is missing, and the command that makes it."""
         total = len(self.results) + len(self.missing)
