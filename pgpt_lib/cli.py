@@ -33,7 +33,7 @@ COMMANDS = {
     "demo": "Ask a trained model in the browser.",
     "sweep": "Run a sweep of trainings (table6, losses, fusion, released_code), or a grid over notebook parameters.",
     "course": "Build, grade and rank a course of the notebooks.",
-    "report": "Gather the results of a folder into report.json and index.html.",
+    "report": "Gather the results of a folder into report.json, index.html and report.md.",
     "compare": "Say which metrics and settings of two reports differ.",
     "site": "Build the series, results, course and API as pages, offline.",
     "setup": "Make the project's environment in .venv, or renew it.",

@@ -1,8 +1,9 @@
-"""Gathers the results of a run into `report.json` and `index.html`.
+"""Gathers the results of a run into `report.json`, and that into two pages alike, `index.html` and `report.md`.
 
 `report.json` (version 1) holds `profile`, `data` (what the numbers are measured on), `commit`, `machine`, `versions`,
 `seed`, `seconds` (notebook to number), `checkpoint` (the trained model's hash), `metrics`, `tables`, `claims` (the
-paper's, each with a verdict) and `profiles` (what each profile reached); docs/results.md describes each key.
+paper's, each with a verdict), `sweeps` (what they took) and `profiles` (what each profile reached); docs/results.md
+describes each key.
 """
 
 from __future__ import annotations
@@ -64,17 +65,19 @@ def gather(out: Path) -> dict[str, Any]:
         "metrics": metrics,
         "tables": tables,
     }
-    return report | {"claims": verdicts(report, out), "profiles": by_profile(report)}
+    sweeps = _sweeps(report["profile"], out)
+    return report | {"claims": verdicts(report, out), "sweeps": sweeps, "profiles": by_profile(report)}
 
 
 def write_report(out_dir: str | os.PathLike[str]) -> Path:
-    """Write `report.json` and `index.html` into a run's folder. Returns the page."""
-    from .report_page import render
+    """Write `report.json`, `index.html` and `report.md` into a run's folder. Returns `index.html`."""
+    from . import report_markdown, report_page
 
     out = Path(out_dir)
-    report = gather(out)
+    report, results = gather(out), _results(out)
     write_json(out / "report.json", report)
-    write_text(out / "index.html", render(report, _results(out)))
+    write_text(out / "report.md", report_markdown.render(report, results))
+    write_text(out / "index.html", report_page.render(report, results))
     return out / "index.html"
 
 
@@ -112,6 +115,15 @@ def _results(out: Path) -> list[dict[str, Any]]:
     if len(profiles) > 1:
         raise InputError(f"{out} holds results of the profiles {', '.join(profiles)}; give each profile its own folder")
     return found
+
+
+def _sweeps(profile: str, out: Path) -> dict[str, Any]:
+    """By name what each sweep took that the claims rest on: `Sweep.facts`. Empty where a profile runs none."""
+    from .sweeps.plans import plan_names, sized
+    from .sweeps.reading import open_sweep
+
+    opened = {name: open_sweep(name, out, profile) for name in plan_names()} if sized(profile) else {}
+    return {name: sweep.facts() for name, sweep in opened.items() if sweep.results}
 
 
 def _named(result: Mapping[str, Any]) -> dict[str, Any]:

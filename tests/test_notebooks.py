@@ -167,6 +167,12 @@ def test_front_matter_is_demanded(tmp_path):
         tool.front_matter(notebook_of(tmp_path, "# %% [markdown]\n# # Title\n"), "99_toy")
 
 
+def test_the_series_promises_45_minutes_on_the_cpu_and_the_notebook_on_speed_six():
+    minutes = {source.stem: tool.front_matter(tool.build(source), source.stem).minutes["cpu"] for source in SOURCES}
+    assert [slug[:2] for slug in minutes] == [f"{number:02}" for number in range(12)]
+    assert sum(minutes.values()) <= 45 and minutes["09_speed"] <= 6
+
+
 def test_check_fails_on_drift_and_on_strays(tmp_path, monkeypatch, capsys):
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "99_toy.py").write_text(GOOD, encoding="utf-8")

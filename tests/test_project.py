@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -105,6 +107,45 @@ def test_paper_totals(name, rows, columns, cells, total):
 @pytest.mark.parametrize(("name", "row", "column", "value"), SAMPLE)
 def test_paper_sample(name, row, column, value):
     assert paper_table(name)["rows"][row][column] == value
+
+
+PAPERS = [ROOT.parent / "shared" / "PAPER.md", Path(os.environ.get("PGPT_REALDATA", "none")).parent / "PAPER.md"]
+PAPER = next((path for path in PAPERS if path.is_file()), None)
+
+
+def printed_rows(name: str, values: int) -> list[list[str]]:
+    """A table's rows in the paper's text, the last so many cells of each: its lines above the caption, tabs between."""
+    lines = PAPER.read_text(encoding="utf-8").splitlines()
+    caption = next(i for i, line in enumerate(lines) if line.startswith(f"Table {name.removeprefix('table')}. "))
+    rows: list[list[str]] = []
+    for line in reversed(lines[:caption]):
+        if "\t" in line:
+            rows.insert(0, [text for cell in re.sub(r"</?b>", "", line).split("\t") if (text := cell.strip())])
+        elif rows:
+            break
+    return [row[-values:] for row in rows if len(row) >= values]
+
+
+def number(text: str) -> float | bool | None:
+    """A printed cell: a number, in millions or thousands of millions where it says so, yes, no, or nothing."""
+    if text in ("✓", "✗"):
+        return text == "✓"
+    if text in ("-", "NA"):
+        return None
+    return float(text.rstrip("MB")) * {"M": 1e6, "B": 1e9}.get(text[-1], 1)
+
+
+@pytest.mark.skipif(PAPER is None, reason="the paper's text, PAPER.md, is not here")
+@pytest.mark.parametrize(("name", "rows", "columns"), [table[:3] for table in TOTALS])
+def test_every_number_is_the_papers(name, rows, columns):
+    wanted = [[row[column] for column in row] for row in paper_table(name)["rows"].values()]
+    if name == "table5":  # printed with a line for each data set
+        wanted, rows, columns = [list(column) for column in zip(*wanted, strict=True)], columns, rows
+    printed = printed_rows(name, columns + (name == "table6"))[-rows:]
+    if name == "table6":  # the rank belongs to the row's name
+        printed = [[row[0], *row[2:]] for row in printed]
+    found = [[number(text) for text in row] for row in printed]
+    assert len(found) == rows and found == wanted
 
 
 def test_paper_has_seven_tables():

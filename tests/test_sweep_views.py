@@ -13,7 +13,7 @@ import pytest
 import toy_sweep
 
 from pgpt_lib import plots, reuse, sweep_plots
-from pgpt_lib.files import write_json
+from pgpt_lib.files import read_json, write_json
 from pgpt_lib.sweeps import frames, reading
 from pgpt_lib.sweeps.engine import sweep_folder
 
@@ -91,7 +91,11 @@ def test_tables_hold_what_is_there_and_dashes(state, table6):
     dashes = (ours["refcoco/val"] == frames.DASH).sum()
     assert dashes == {"missing": 9, "half done": 5, "whole": 0}[state]
     assert shown.xs("paper", level=1).loc["Embed, rank 8", "refcoco/val"] == "69.7"
-    assert set(frames.table6_result(table6)) == set(ours.index[ours["refcoco/val"] != frames.DASH])
+    taken = frames.table6_result(table6)
+    assert set(taken) == set(ours.index[ours["refcoco/val"] != frames.DASH])
+    for name, row in taken.items():
+        middle, low, high = row["refcocog/test"]
+        assert row["seeds"] == int(ours.loc[name, "seeds"]) and 0 < low < middle < high < 100
     if state == "whole":
         number, half, parse = ours.loc["Numerical, rank 8", "refcoco/val"].replace("±", "").replace("(", "").split()
         assert 20 < float(number) < 30 and float(half) > 0 and 25 < float(parse.rstrip(")")) < 35
@@ -183,6 +187,16 @@ def test_a_live_cell_takes_the_rate_that_the_sweep_took(table6, tmp_path, monkey
     reading.live_cell(table6, tmp_path, representation="embedding", rank=8, budget="short", seed=11)
     [(cell, folder)] = asked
     assert cell.seed == 11 and folder == sweep_folder(table6.home, "table6")
+
+
+def test_a_cell_of_other_settings_counts_as_missing(tmp_path):
+    made = toy_sweep.write(tmp_path, "losses")
+    path = sweep_folder(tmp_path, "losses") / f"{made[0]}.json"
+    result = read_json(path)
+    write_json(path, result | {"asked": result["asked"] | {"training.batch_size": -1}})
+    sweep = reading.open_sweep("losses", tmp_path, "smoke")
+    assert (sweep.stale, sweep.missing) == ([made[0]], [made[0]])
+    assert [r["id"] for r in sweep.results] == made[1:] and "other settings than today's" in sweep.summary()
 
 
 def test_cells_that_come_later_make_a_notebook_new(tmp_path):

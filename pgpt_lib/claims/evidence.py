@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from .. import project
-from ..files import read_json
-from ..sweeps.results import difference, shared_seeds
+from ..evaluation.series import MAIN
+from ..sweeps.engine import sweep_folder
+from ..sweeps.plans import sized
+from ..sweeps.reading import OverSeeds, Sweep, open_sweep
+from ..sweeps.results import contrast, result_file, shared_seeds
+from ..sweeps.results import metric as metric_at
 
 REPRODUCED, NOT_REPRODUCED, NOT_MEASURABLE = "reproduced", "not reproduced", "not measurable here"
-MAIN = "refshapes-refcoco/val"
 
 
 class Missing(Exception):
@@ -39,6 +41,7 @@ class Evidence:
 
     def __init__(self, report: Mapping[str, Any], folder: Path) -> None:
         self.report, self.folder = report, folder
+        self._sweeps: dict[str, Sweep] = {}
 
     def metric(self, *path: str) -> Any:
         """A metric by its keys, the first being an entry of `metrics`."""
@@ -56,63 +59,78 @@ class Evidence:
             raise Missing(f"the report has no {name} of ours")
         return found
 
-    def cells(self, plan: str, **factors: Any) -> dict[Any, tuple[str, Mapping[str, Any]]]:
-        """The finished cells of a sweep whose factors have these values: seed to path and content."""
-        found: dict[Any, tuple[str, Mapping[str, Any]]] = {}
-        for path in sorted((self.folder / "sweeps" / plan).glob("*.json")):
-            result = read_json(path)
-            if not isinstance(result, dict) or not {"cell", "metrics"} <= result.keys():
-                continue  # the sweep's table, or a damaged file
-            cell = result["cell"]
-            if result.get("status", "done") == "done" and all(_same(cell.get(k), v) for k, v in factors.items()):
-                if cell.get("seed") in found:
-                    raise Missing(f"two cells of sweeps/{plan} have {_text(factors)} and seed {cell.get('seed')}")
-                found[cell.get("seed")] = self._name(path), result
+    def sweep(self, plan: str) -> Sweep:
+        """The cells of a plan as the notebooks read them: those in it, of today's settings."""
+        profile = self.report["profile"]
+        if not sized(profile):
+            raise Missing(f"needs sweeps/{plan}, and the profile {profile} runs no sweeps")
+        if plan not in self._sweeps:
+            self._sweeps[plan] = open_sweep(plan, self.folder, profile)
+        return self._sweeps[plan]
+
+    def cells(self, plan: str, **factors: Any) -> list[Mapping[str, Any]]:
+        """The finished cells of a sweep whose factors have these values, others the plan's default; by seed."""
+        found = self.sweep(plan).cells(**factors)
         if not found:
-            raise Missing(f"no finished cell with {_text(factors)} in sweeps/{plan}")
+            raise Missing(f"no finished cell of today's settings with {_text(factors)} in sweeps/{plan}")
         return found
 
-    def gain(self, plan: str, better: Mapping[str, Any], worse: Mapping[str, Any], key: str) -> Gain:
-        """By how much one kind of cell exceeds another in a metric of the main split, over the seeds that both have."""
-        ours, theirs = self.cells(plan, **better), self.cells(plan, **worse)
-        seeds = shared_seeds(ours, theirs)
+    def paired(self, plan: str, *sides: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
+        """The cells of several kinds over the seeds that all of them have, at least two; a list for each kind."""
+        groups = [self.cells(plan, **factors) for factors in sides]
+        seeds = shared_seeds(*([cell["cell"]["seed"] for cell in group] for group in groups))
         if len(seeds) < 2:
-            raise Missing(f"sweeps/{plan} has fewer than two seeds of both {_text(better)} and {_text(worse)}")
-        pairs = [(ours[seed], theirs[seed]) for seed in seeds]
-        for cell in itertools.chain(*pairs):
-            score(cell, key)  # names the cell that lacks it
-        found = difference([a[1] for a, _ in pairs], [b[1] for _, b in pairs], f"{MAIN}.{key}")
-        assert found is not None  # seeds are shared, and every cell has the metric
-        middle, lower, upper = found
-        return Gain(middle, lower, upper, len(seeds), tuple(path for path, _ in itertools.chain(*pairs)))
+            raise Missing(f"sweeps/{plan} has fewer than two seeds of {' and '.join(_text(side) for side in sides)}")
+        return [[cell for cell in group if cell["cell"]["seed"] in seeds] for group in groups]
 
-    def _name(self, path: Path) -> str:
-        """Relative to the project where it lies within, else as it is."""
-        whole = path.resolve()
-        return str(whole.relative_to(project.ROOT) if whole.is_relative_to(project.ROOT) else whole)
+    def gain(
+        self, plan: str, better: Mapping[str, Any], worse: Mapping[str, Any], key: str, share: float = 1.0
+    ) -> Gain:
+        """By how much one kind of cell exceeds another, or a share of it, in a metric of the main split.
+
+        Args:
+            plan: the sweep.
+            better, worse: the factors of both sides; compared over the seeds that both have.
+            key: the metric's path, as `acc@0.5` or `caption.cider`.
+            share: of the worse side's score.
+        """
+        ours, theirs = self.paired(plan, better, worse)
+        for cell in (*ours, *theirs):
+            self.score(cell, key)  # names the cell that lacks it
+        found = contrast([(1, ours), (-share, theirs)], f"{MAIN}.{key}")
+        assert found is not None  # seeds are shared, and every cell has the metric
+        return Gain(OverSeeds.of(found, len(ours)), self.paths(*ours, *theirs))
+
+    def score(self, cell: Mapping[str, Any], key: str) -> Any:
+        """A metric of a cell on the main split."""
+        found = metric_at(cell, f"{MAIN}.{key}")
+        if found is None:
+            raise Missing(f"{self.paths(cell)[0]} has no {MAIN}: {key}")
+        return found
+
+    def paths(self, *cells: Mapping[str, Any]) -> tuple[str, ...]:
+        """Where cells lie: relative to the project where that is within, else absolute."""
+        found = []
+        for cell in cells:
+            path = result_file(sweep_folder(self.sweep(cell["plan"]).home, cell["plan"]), cell["id"]).resolve()
+            found.append(str(path.relative_to(project.ROOT) if path.is_relative_to(project.ROOT) else path))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
 class Gain:
     """A mean difference with its 95 % interval over seeds, and the cells that it comes from."""
 
-    value: float
-    low: float
-    high: float
-    seeds: int
+    found: OverSeeds
     paths: tuple[str, ...]
 
+    @property
+    def holds(self) -> bool:
+        """Whether the whole interval lies above 0."""
+        return self.found.low > 0
+
     def __str__(self) -> str:
-        return f"{self.value:+.3f} [{self.low:+.3f}, {self.high:+.3f}] over {self.seeds} seeds"
-
-
-def score(cell: tuple[str, Mapping[str, Any]], key: str) -> Any:
-    """A metric of a cell on the main split."""
-    path, result = cell
-    found = result["metrics"].get(MAIN, {}).get(key)
-    if found is None:
-        raise Missing(f"{path} has no {MAIN}: {key}")
-    return found
+        return self.found.signed
 
 
 def point(metric: Any) -> float:
@@ -128,10 +146,6 @@ def low(metric: Any) -> float:
 def high(metric: Any) -> float:
     """The upper end of a metric's interval; of a plain number, itself."""
     return float(metric[2] if isinstance(metric, (list, tuple)) else metric)
-
-
-def _same(found: Any, wanted: Any) -> bool:
-    return bool(found == wanted) or str(found) == str(wanted)
 
 
 def _text(factors: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("reports/cpu"),
     json: JsonFlag = False,
 ) -> None:
-    """Gather every NN_slug/result.json of a folder into report.json and index.html."""
+    """Gather every NN_slug/result.json of a folder into report.json, index.html and report.md."""
     from ..files import read_json
     from ..report import write_report
 

@@ -64,16 +64,20 @@ def _percent(cells: Results, split: str) -> str:
     return f"{100 * found[0]:.1f} ± {50 * (found[2] - found[1]):.1f}" + (f" ({100 * parse[0]:.1f})" if parse else "")
 
 
-def table6_result(sweep: Sweep) -> dict[str, dict[str, float]]:
-    """Our rows of Table 6 in the paper's columns and units, for `result.json`; rows without a cell are left out."""
-    rows: dict[str, dict[str, float]] = {}
+def table6_result(sweep: Sweep) -> dict[str, dict[str, Any]]:
+    """Our rows of Table 6 in the paper's columns and units, for `result.json`; rows without a cell are left out.
+
+    Each has `seeds`, how many, `trainable parameters`, and scores as [value, low, high] over the seeds, in %.
+    """
+    rows: dict[str, dict[str, Any]] = {}
     for name, label in LABELS.items():
         for rank, how in RANKS.items():
             if cells := sweep.cells(representation=name, rank=rank):
                 scores = {s.removeprefix("refshapes-"): mean(cells, f"{s}.acc@0.5") for s in SETS}
                 rows[f"{label}, {how}"] = {
+                    "seeds": len(cells),
                     "trainable parameters": cells[0]["parameters"]["trainable"],
-                    **{column: 100 * found[0] for column, found in scores.items() if found},
+                    **{column: [100 * v for v in found] for column, found in scores.items() if found},
                 }
     return rows
 

@@ -53,7 +53,7 @@ class Sweep:
     """A plan with the finished cells of one profile.
 
     `home` is the folder that holds `sweeps/`; `results` the finished cells; `missing` the names of the plan's other
-    cells; `stale` those of finished ones whose settings have changed since.
+    cells; `stale` those of the missing ones that were finished with other settings than today's, and do not count.
     """
 
     plan: Plan
@@ -106,6 +106,25 @@ class Sweep:
             return f"not run yet; made by {self.command}"
         return found.signed if signed else str(found)
 
+    def facts(self) -> dict[str, Any]:
+        """What the finished cells took, for a report.
+
+        Returns: `cells` and `missing` (counts), `seeds`, `hours` (of one process, scoring included, added over cells),
+            `threads` (of a process) and `machines`, each once.
+        """
+        machines: list[Any] = []
+        for result in self.results:
+            if result["machine"] and result["machine"] not in machines:
+                machines.append(result["machine"])
+        return {
+            "cells": len(self.results),
+            "missing": len(self.missing),
+            "seeds": sorted({result["cell"]["seed"] for result in self.results}),
+            "hours": sum(result["wall_seconds"] for result in self.results) / 3600,
+            "threads": sorted({result["threads"] for result in self.results}),
+            "machines": machines,
+        }
+
     def summary(self) -> str:
         """How much there is, what is missing, and the command that makes it."""
         total = len(self.results) + len(self.missing)
@@ -121,7 +140,8 @@ class Sweep:
 def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     """A plan's finished cells in a run's folder, or, where it has none, in `reports/<profile>`.
 
-    A profile in which sweeps have no sizes reads those of the plan's own.
+    A cell that was finished with other settings than today's counts as missing. A profile in which sweeps have no sizes
+    reads those of the plan's own.
 
     Raises:
         InputError: an unknown plan.
@@ -132,9 +152,9 @@ def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     home = next((h for h in homes if finished(sweep_folder(h, name))), homes[0])
     done = {result["id"]: result for result in finished(sweep_folder(home, name))}
     cells = plan.cells(profile)
-    known = [done[cell.id] for cell in cells if cell.id in done]
-    missing = [cell.id for cell in cells if cell.id not in done]
     stale = [c.id for c in cells if c.id in done and changed(done[c.id].get("asked", {}), read_back(c.asked()))]
+    known = [done[cell.id] for cell in cells if cell.id in done and cell.id not in stale]
+    missing = [cell.id for cell in cells if cell.id not in done or cell.id in stale]
     return Sweep(plan, profile, home, known, missing, stale)
 
 

@@ -68,7 +68,7 @@ def value(result: Mapping[str, Any], path: str) -> float | None:
 def mean(results: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
     """The mean of a metric over results that differ by their seed alone, as [value, low, high]; None without any."""
     found = [m for r in results if (m := metric(r, path)) is not None]
-    return _interval([point_score(m) for m in found], [_half(m) for m in found]) if found else None
+    return interval([point_score(m) for m in found], [_half(m) for m in found]) if found else None
 
 
 def difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
@@ -76,23 +76,23 @@ def difference(a: Sequence[Mapping[str, Any]], b: Sequence[Mapping[str, Any]], p
     return contrast([(1, a), (-1, b)], path)
 
 
-def contrast(terms: Sequence[tuple[int, Sequence[Mapping[str, Any]]]], path: str) -> list[float] | None:
-    """A signed sum of a metric over groups of results, as [value, low, high], over the seeds that all groups have.
+def contrast(terms: Sequence[tuple[float, Sequence[Mapping[str, Any]]]], path: str) -> list[float] | None:
+    """A weighted sum of a metric over groups of results, as [value, low, high], over the seeds that all groups have.
 
     Args:
-        terms: sign and results of each group; +a -b is a difference, +a -b -c +d a difference of two differences.
+        terms: weight and results of each group; +a -b is a difference, +a -b -c +d a difference of two differences.
         path: of the metric, see `metric`.
 
     Returns: None where no seed is shared.
     """
     groups = [
-        (sign, {r["cell"]["seed"]: m for r in side if (m := metric(r, path)) is not None}) for sign, side in terms
+        (weight, {r["cell"]["seed"]: m for r in side if (m := metric(r, path)) is not None}) for weight, side in terms
     ]
     seeds = shared_seeds(*(group.keys() for _, group in groups))
     if not seeds:
         return None
-    values = [sum(sign * point_score(group[seed]) for sign, group in groups) for seed in seeds]
-    return _interval(values, [math.hypot(*(_half(group[seed]) for _, group in groups)) for seed in seeds])
+    values = [sum(weight * point_score(group[seed]) for weight, group in groups) for seed in seeds]
+    return interval(values, [math.hypot(*(weight * _half(group[seed]) for weight, group in groups)) for seed in seeds])
 
 
 def shared_seeds(*sides: Iterable[Any]) -> list[Any]:
@@ -105,7 +105,8 @@ def reached(result: Mapping[str, Any], level: float, key: str = "acc@0.5") -> Ma
     return next((p for p in result["curve"] if p.get(key) is not None and point_score(p[key]) >= level), None)
 
 
-def _interval(values: Sequence[float], halves: Sequence[float]) -> list[float]:
+def interval(values: Sequence[float], halves: Sequence[float] = (0.0,)) -> list[float]:
+    """[mean, low, high] of a number over seeds, at 95 %; `halves` are half widths of what a value leaves in doubt."""
     middle, count = statistics.fmean(values), len(values)
     seeds = student.ppf(0.975, count - 1) * statistics.stdev(values) / math.sqrt(count) if count > 1 else 0.0
     half = math.hypot(float(seeds), statistics.fmean(halves))
