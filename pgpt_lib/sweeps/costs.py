@@ -15,6 +15,7 @@ FORCED = "teacher_forced"
 METRICS = {  # what is lost, by the key in a result
     "acc@0.5": "Acc@0.5 of boxes",
     "ciou": "cIoU of masks",
+    "several.set_f1": "F1 of several boxes",
     "region_caption.mask": "captions of a given mask",
 }
 
