@@ -11,7 +11,7 @@ import pytest
 from pgpt_lib.evaluation.series import MAIN
 from pgpt_lib.files import write_json
 from pgpt_lib.forest_plot import forest
-from pgpt_lib.sweeps.costs import DIFFERENCES, FORCED, METRICS, costs, decided, reading
+from pgpt_lib.sweeps.costs import ALIGNED, DIFFERENCES, FORCED, METRICS, costs, decided, reading, row_title
 from pgpt_lib.sweeps.plans import load_plan
 from pgpt_lib.sweeps.reading import Sweep, open_sweep
 from pgpt_lib.sweeps.results import result_file
@@ -48,7 +48,8 @@ def written(home, chosen) -> Sweep:
     for cell in load_plan(PLAN).cells("smoke"):
         if not chosen(cell):
             continue
-        metrics = scored(cell.seed, LOSES.get(cell.factors["switch"], 0.0))
+        behind = 0.2 * (cell.factors["start"] == "aligned")  # of both sides, so that it costs nothing
+        metrics = scored(cell.seed, LOSES.get(cell.factors["switch"], 0.0) + behind)
         result = {
             "version": 1, "plan": PLAN, "id": cell.id, "cell": dict(cell.factors), "status": "done",
             "profile": "smoke", "asked": cell.asked(), "metrics": {MAIN: metrics}, "curve": [], "seconds": 1.0,
@@ -91,6 +92,17 @@ def test_all_cells_give_all_rows_and_seeds_are_paired(tmp_path) -> None:
     assert reading(boxes["fusion_raw"]).startswith("open: ") and decided(boxes["fusion_raw"]) == ""
     captions = costs(sweep, "region_caption.mask")
     assert captions["giou_misparsed"] is not None and captions[FORCED] is None  # never asked with the answer given
+
+
+def test_fusion_is_held_against_a_default_that_was_aligned_like_it(tmp_path) -> None:
+    cells = load_plan(PLAN).cells("smoke")
+    aligned = {cell.factors["switch"] for cell in cells if cell.run.align == "words"}
+    assert aligned == {"none", *ALIGNED}
+    assert not [c for c in cells if c.factors["switch"] in ALIGNED and c.run.align == "bundled"]
+    without = written(tmp_path, lambda c: (c.factors["switch"], c.factors["start"]) != ("none", "aligned"))
+    found = costs(without, "ciou")
+    assert {name for name, cost in found.items() if cost is None} == set(ALIGNED)
+    assert row_title("fusion_raw").endswith(" *") and row_title("dice_pooled") == DIFFERENCES["dice_pooled"].title
 
 
 def test_short_cells_do_not_mix_with_the_others(tmp_path) -> None:
