@@ -115,7 +115,7 @@ def show_written(ax, x, y, size):
     colors = [plots.REPRESENTATIONS[n] for n in names[1:]]
     plots.draw_regions(picture, [region, *read], None, ax, [plots.TRUTH, *colors])
     tokens = {name: len(chats[name].turn(text, keep=False)[0]) for name, text in written.items()}
-    ax.set_title("\n".join(f"{text}  ({tokens[name]} tokens)" for name, text in written.items()), fontsize=7)
+    ax.set_title("\n".join(f"{text}\n{tokens[name]} tokens" for name, text in written.items()), fontsize=8)
 
 
 # %% [markdown]
@@ -123,7 +123,8 @@ def show_written(ax, x, y, size):
 
 # %%
 places = [{"x": 0.1, "y": 0.1, "size": 0.15}, {"x": 0.37, "y": 0.22, "size": 0.3}, {"x": 0.6, "y": 0.55, "size": 0.1}]
-view = View(show_written, {"x": Slider(0, 0.9, 0.3), "y": Slider(0, 0.9, 0.3), "size": Slider(0.05, 0.6, 0.3)}, places)
+controls = {"x": Slider(0, 0.9, 0.3), "y": Slider(0, 0.9, 0.3), "size": Slider(0.05, 0.6, 0.3)}
+view = View(show_written, controls, places, size=(2.4, 3.0))
 run.figure(view.figure(), "written", alt="Boxes and what their digits and location tokens are read back as")
 view.show()
 
@@ -275,7 +276,7 @@ frames.table6(sweep)
 # %%
 groups = {how: {n: sweep.mean("acc@0.5", representation=n, rank=rank) for n in names} for rank, how in ranks.items()}
 groups["rank 8,\nequal time"] = {n: sweep.mean("acc@0.5", representation=n, rank=8, budget="time") for n in names}
-fig, ax = plt.subplots(figsize=(8, 3.4))
+fig, ax = plt.subplots(figsize=(7.2, 3.4))
 sweep_plots.scores(groups, ax, sweep.note, title="RefCOCO's style, val")
 run.figure(fig, "table6", alt="Acc@0.5 of the three representations by rank at equal samples, and at equal time")
 
@@ -357,7 +358,7 @@ for other in names[1:]:
 
 # %%
 curves = {name: sweep.cells(representation=name, rank=8) for name in names}
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.4), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), sharey=True)
 for ax, x in zip(axes, ("expressions", "seconds"), strict=True):
     sweep_plots.score_curves(curves, ax, x, note=sweep.note)
 run.figure(fig, "curves", alt="Acc@0.5 over expressions seen and over seconds of training, a line for each seed")
@@ -483,7 +484,7 @@ for name, cells in longer.items():
 kinds = {f"{n}, {ranks[r]}": sweep.cells(representation=n, rank=r) for r in (8, "full") for n in names}
 kinds[f"embedding, short, seed {live_seed}"] = [live]
 shown = {name: frames.failure_shares(cells) if cells else {} for name, cells in kinds.items()}
-fig, ax = plt.subplots(figsize=(8, 3.4))
+fig, ax = plt.subplots(figsize=(7.2, 3.4))
 sweep_plots.failure_bars(shown, ax, sweep.note)
 run.figure(fig, "failures", alt="Shares of answers that fail by format, by the wrong object and by an inexact box")
 
@@ -509,7 +510,7 @@ frames.failures(kinds)
 # %%
 fractions = (0.1, 0.25, 0.5, 1.0)
 data = {f"{f:.0%}": {n: sweep.mean("acc@0.5", representation=n, rank=8, fraction=f) for n in names} for f in fractions}
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), sharey=True)
+fig, (left, right) = plt.subplots(1, 2, figsize=(7.2, 3.5), sharey=True)
 sweep_plots.scores({how: groups[how] for how in ranks.values()}, left, sweep.note, title="all scenes\n")
 sweep_plots.scores(data, right, sweep.note, title="rank 8, share of the scenes\n")
 print(f"100 % are {size().scenes} scenes")

@@ -152,7 +152,7 @@ assert all(np.isclose(counted[RULE][key]["all"], c["all"]) for key, c in counted
 from pgpt_lib.report import paper_table
 
 hue = {s.row: plots.REPRESENTATIONS[s.representation] for s in SCHEMES}
-fig, axes = plt.subplots(1, 2, figsize=(11, 3.4))
+fig, axes = plt.subplots(2, 1, figsize=(7.2, 6))
 for ax, kind in zip(axes, ("box", "mask"), strict=True):
     rows = {s.row: counted[RULE][s.row, kind] for s in SCHEMES if (s.row, kind) in counted[RULE]}
     printed = {name: columns[kind] for name, columns in paper_table("table4")["rows"].items()}
@@ -222,7 +222,7 @@ def show_contour(ax, vertices):
 # Three counts as stills, the slider for those with a kernel:
 
 # %%
-view = View(show_contour, {"vertices": Slider(3, 64, 16, 1)}, [{"vertices": n} for n in (6, 12, 32)])
+view = View(show_contour, {"vertices": Slider(3, 64, 16, 1)}, [{"vertices": n} for n in (6, 12, 32)], (2.4, 2.6))
 run.figure(view.figure(), "vertices", alt="An object and its contour with 6, 12 and 32 vertices")
 view.show()
 
@@ -310,7 +310,7 @@ from pgpt_lib.benchmark.round_trip import region_sides
 sides = region_sides(tested)
 lines = {kind: {row: iou for (row, k), iou in ious.items() if k == kind} for kind in ("box", "mask")}
 lines["box"] = {row: iou for row, iou in lines["box"].items() if "Table 7" not in row}  # equal to Shikra and Kosmos-2
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.8), sharey=True)
 for ax, (kind, losses) in zip(axes, lines.items(), strict=True):
     speed_plots.loss_by_size(losses, sides, hue, ax)
     ax.set_title(f"a {kind}, there and back")
@@ -589,10 +589,10 @@ print(f"a step takes {1e3 * step:.1f} ms, a prefill {1e3 * prefill:.0f} ms: as l
 from pgpt_lib.benchmark.full_scale import table7
 
 predicted = table7()
-fig, axes = plt.subplots(1, 2, figsize=(11, 3.6), sharey=True)
+fig, axes = plt.subplots(2, 1, figsize=(7.2, 6.4), sharey=True)
 for ax, llm in zip(axes, ("7B", "13B"), strict=True):
     speed_plots.full_scale(predicted["rows"], llm, ax)
-axes[0].legend(fontsize=7, loc="upper left")
+axes[0].legend(fontsize=8, loc="upper left")
 run.figure(fig, "table7", alt="Predicted seconds for 7B and 13B on three cards beside the paper's Table 7")
 
 # %% [markdown]

@@ -127,7 +127,7 @@ losses = {
     "1 - GIoU": lambda box: 1 - generalized_iou(box, true),
     "1 - GIoU, mis-parsed": lambda box: 1 - generalized_iou(box_cxcywh_to_xyxy(box), read_true),
 }
-fig, axes = plt.subplots(1, 2, figsize=(8.5, 3.4))
+fig, axes = plt.subplots(1, 2, figsize=(7.2, 3.2))
 for ax, (name, loss) in zip(axes, losses.items(), strict=True):
     plots.landscape(lambda x, y, loss=loss: loss(at(x, y)), (0.1, 0.9), (0.15, 0.85), ax=ax, title=name)
     ax.set(aspect="equal", xlabel="centre x", ylabel="centre y")
@@ -214,7 +214,7 @@ for name, count in distinct.items():
 # should be bright.
 
 # %%
-fig, axes = plt.subplots(1, 4, figsize=(11, 2.9))
+fig, axes = plt.subplots(1, 4, figsize=(7.2, 2.3))
 for ax, (name, (row, column)) in zip(axes, [(n, cell) for n in codes for cell in ((8, 6), (8, 20))], strict=True):
     code = codes[name]
     likeness_map = torch.cosine_similarity(code, code[row * 28 + column][None], dim=1).reshape(28, 28)
@@ -568,7 +568,7 @@ fig, ax = plt.subplots(figsize=(6.5, 3.4))
 for color, label, rows in ((plots.QUIET, "Table 2", known), (plots.colour(0), "Table 6, Embed", embed)):
     ax.scatter(*zip(*rows.values(), strict=True), color=color, label=label)
     for number, (name, (x, y)) in enumerate(rows.items()):
-        ax.annotate(name, (x, y), (5, (3, -8)[number % 2]), textcoords="offset points", fontsize=7, color=color)
+        ax.annotate(name, (x, y), (5, (3, -8)[number % 2]), textcoords="offset points", fontsize=8, color=color)
 ax.set(xlabel="testA minus testB (RefCOCO)", ylabel="RefCOCO minus RefCOCO+ (val)", xlim=(0, None), ylim=(0, None))
 ax.legend(loc="lower right")
 run.figure(fig, "habits", alt="Two habits of published models, and the rows of Table 6 which do not have them")
