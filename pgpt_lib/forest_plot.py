@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from .plots import PREDICTION, QUIET, TRUTH
 
 Interval = Sequence[float]  # value, low, high
+UNDECIDED = "#555555"  # a lighter grey is too near to the green for who sees no green
 
 
 def forest(
@@ -25,10 +26,10 @@ def forest(
     ax.axvline(0, color="black", linewidth=1)
     for place, found in enumerate(rows.values()):
         if found is None:
-            ax.annotate(missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=7)
+            ax.annotate(missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=8)
             continue
         value, low, high = found[:3]
-        color, marker = (PREDICTION, "s") if low > 0 else (TRUTH, "D") if high < 0 else (QUIET, "o")
+        color, marker = (PREDICTION, "s") if low > 0 else (TRUTH, "D") if high < 0 else (UNDECIDED, "o")
         ax.errorbar(
             value,
             place,

@@ -9,13 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from .benchmark.decoding import WITHIN
 from .benchmark.tokens import PARTS
 from .plots import QUIET, REPRESENTATIONS, TRUTH
 
 SHADES = {"values": 1.0, "signs": 0.55, "marks": 0.25}  # opacity of a bar's parts
 STEPS = {"vision": "#009E73", "prefill": "#56B4E9", "decode": "#D55E00", "head": "#000000"}
 MARKERS = ("o", "s", "^", "D", "v")
-WITHIN = (0.75, 1 / 0.75)  # of a prediction that counts as met
 
 
 def token_bars(
@@ -106,7 +106,7 @@ def ratio_strip(rows: Sequence[Mapping[str, Any]], ax: Axes) -> Axes:
     ax.set_yticks(range(len(rows)), names, fontsize=8)
     low, high = min(0.5, *(r["ratio"] for r in rows)), max(2.0, *(r["ratio"] for r in rows))
     ax.set(xscale="log", xlim=(0.9 * low, 1.1 * high), xlabel="measured / predicted")
-    ax.set_xticks([0.5, 0.75, 1, 1.33, 2], ["0.5", "0.75", "1", "1.33", "2"])
+    ax.set_xticks([0.5, WITHIN[0], 1, WITHIN[1], 2], ["0.5", f"{WITHIN[0]:g}", "1", f"{WITHIN[1]:g}", "2"])
     ax.minorticks_off()
     ax.invert_yaxis()
     return ax

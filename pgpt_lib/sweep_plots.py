@@ -25,13 +25,13 @@ STRATEGIES = {  # of layer fusion; none of the representations' colours
     "learned": "#009E73",
     "last": "#D55E00",
     "second_last": "#56B4E9",
-    "mean": "#8A8F94",
+    "mean": "#555555",
     "learned_raw": "#000000",
 }
-ONE_SET = {"learned, one set": "#7FC9B4"}  # for language model and mask decoder alike
+ONE_SET = {"learned, one set": "#A6E3D0"}  # for language model and mask decoder alike
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "--")
 MARKERS = {"embedding": "o", "numerical": "s", "vocabulary": "^"}
-SETS = ("#009E73", "#56B4E9", "#8A8F94", "#000000")  # of fusion weights
+SETS = ("#009E73", "#56B4E9", "#B4B8BC", "#000000")  # of fusion weights
 PROBES = {"colour": "#000000", "shape": "#D55E00"}
 
 
@@ -51,7 +51,7 @@ def token_streams(streams: Mapping[str, tuple[Sequence[str], Sequence[bool]]], w
     """
     lines = [1 + sum(len(t) + 2 for t in tokens) // width for tokens, _ in streams.values()]
     fig, axes = plt.subplots(
-        len(streams), 1, figsize=(9, 0.5 * len(streams) + 0.4 * sum(lines)), height_ratios=lines, squeeze=False
+        len(streams), 1, figsize=(7.2, 0.5 * len(streams) + 0.4 * sum(lines)), height_ratios=lines, squeeze=False
     )
     for ax, (name, (tokens, inside)) in zip(axes[:, 0], streams.items(), strict=True):
         title = f"{name}: {sum(inside)} token{'s' * (sum(inside) != 1)} for the region, {len(tokens)} in all"
@@ -95,7 +95,7 @@ def scores(
             )  # fmt: skip
             box = {"facecolor": color, "edgecolor": "none", "pad": 0.8}
             ax.text(
-                place, 0.02 * top, str(found.seeds), ha="center", va="bottom", fontsize=7, color=ink(color), bbox=box
+                place, 0.02 * top, str(found.seeds), ha="center", va="bottom", fontsize=8, color=ink(color), bbox=box
             )
             named.add(series)
     ax.set(xticks=range(len(groups)), xticklabels=list(groups), xlim=(-0.55, len(groups) - 0.45), ylabel=ylabel)
@@ -141,7 +141,7 @@ def forest(
         ax.errorbar(found.value, place, xerr=error, fmt="o", color=color, capsize=3, markersize=6)
         seeds = f"{found.seeds} seed{'s' * (found.seeds != 1)}"
         ax.annotate(seeds, (1, place), xycoords=ax.get_yaxis_transform(), xytext=(4, 0), textcoords="offset points",
-                    fontsize=7, color=QUIET, va="center")  # fmt: skip
+                    fontsize=8, color=QUIET, va="center")  # fmt: skip
     if zero:
         ax.axvline(0, color=QUIET, linewidth=1, linestyle="--")
     ax.set(yticks=range(len(rows)), yticklabels=list(rows), ylim=(len(rows) - 0.5, -0.5), xlabel=xlabel)
@@ -226,7 +226,7 @@ def weight_map(
     )
     shown = sorted({0, len(steps) // 2, len(steps) - 1})
     ax.set(xticks=shown, xticklabels=[steps[i] for i in shown], xlabel="step", ylabel="layer", title=title)
-    ax.set_yticks(range(len(weights)), [str(i + 1) for i in range(len(weights))], fontsize=7)
+    ax.set_yticks(range(len(weights)), [str(i + 1) for i in range(len(weights))], fontsize=8)
     ax.grid(False)
     ax.figure.colorbar(picture, ax=ax, label="weight", shrink=0.9)
     return ax
@@ -241,7 +241,7 @@ def weights_beside_probe(
         sets: a name to one list of L weights a seed.
         probes: a question to the probe's accuracy by layer.
     """
-    fig, (above, below) = plt.subplots(2, 1, figsize=(8, 4.6), sharex=True)
+    fig, (above, below) = plt.subplots(2, 1, figsize=(7.2, 4.6), sharex=True)
     width, layers = 0.8 / max(len(sets), 1), np.arange(1, len(next(iter(probes.values()))) + 1)
     for number, (name, seeds) in enumerate(sets.items()):
         values = np.array(seeds)

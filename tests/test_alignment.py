@@ -69,6 +69,10 @@ def test_each_strategy_seed_and_budget_has_its_own_alignment() -> None:
     ]
     names = {alignment.folder_name(alignment.settings(cell, cell.profile())) for cell in cells}
     assert len(names) == 5 and any(name.startswith("learned-raw-seed3-3x48-") for name in names)
+    switches = [cell_of("released_code", switch=s, start="aligned", seed=3)
+                for s in ("none", "last_layer_excluded", "fusion_raw")]  # fmt: skip
+    own = [alignment.settings(cell, cell.profile()) for cell in switches]
+    assert [(s["normalise"], s["exclude_last"]) for s in own] == [(True, False), (True, True), (False, False)]
     shared = cell_of("fusion", strategy="learned", weights="shared", seed=3)
     two = cell_of("fusion", strategy="learned", seed=3)
     assert alignment.settings(shared, shared.profile()) == alignment.settings(two, two.profile())

@@ -128,6 +128,7 @@ def test_a_row_holds_what_the_command_promises(made, cached, monkeypatch):
     assert got["ratio"] == pytest.approx(median / got["predicted"])
     assert got["predicted"] == pytest.approx(sum(got["parts"]["predicted"].values()))
     assert (got["llm"], got["cache"], got["tokens"]) == ("tiny", cached, 4)
+    assert 0 < got["overhead_a_step"] < got["predicted"]
     assert bool(got["explanation"]) == (abs(got["ratio"] - 1) > 0.25)
 
 
@@ -135,6 +136,50 @@ def test_a_long_region_is_summed_from_steps(made):
     found, method, check = decoding.measure(made["numerical", "mask"], False, budget=0.01)
     assert "summed" in method and check is None and len(found) >= 3
     assert all(np.isfinite(list(parts.values())).all() for parts in found)
+
+
+class Slow:
+    """A region of 400 tokens; `timed` and `whole` tell what they were asked instead of running."""
+
+    tokens = 400
+    vision = head = prefill = None
+
+    def __init__(self) -> None:
+        self.order: list[str] = []
+
+    def step(self, index, cached):
+        return None
+
+    def whole(self, cached):
+        self.order.append("whole")
+        return {"decode": 3.5, "head": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("budget", "check", "repeats"),
+    [(4.2, None, 20), (5.05, 4.0, 7), (60.0, 4.0, 20)],
+)
+def test_the_check_comes_before_the_repeats_wherever_both_fit(monkeypatch, budget, check, repeats):
+    case = Slow()
+
+    def timed(run, count, warm=1):
+        case.order.append("timed")
+        return [0.01] * count
+
+    monkeypatch.setattr(decoding, "timed", timed)
+    found, method, whole = decoding.measure(case, False, budget)
+    assert (whole, len(found)) == (check, repeats) and "summed" in method
+    if check:
+        assert case.order.index("whole") == len(sampled(400)) < len(case.order) - 1
+    assert sum(found[0].values()) == pytest.approx(0.03 + 399 * 0.01)
+
+
+def test_the_band_is_a_quarter_to_both_sides_and_two_thirds_are_wanted():
+    rows = [{"ratio": ratio} for ratio in (0.75, 1.0, 1.25, 1.26)]
+    assert [decoding.within(row["ratio"]) for row in rows] == [True, True, True, False]
+    assert decoding.target(rows) == {"within": 3, "of": 4, "wanted": 2 / 3, "met": True}
+    assert decoding.target(rows[2:])["met"] is False
+    assert decoding.target([{"ratio": r} for r in (1, 1, 2)])["met"] is True
 
 
 def test_an_explanation_names_the_part_that_is_off():

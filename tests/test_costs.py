@@ -11,13 +11,13 @@ import pytest
 from pgpt_lib.evaluation.series import MAIN
 from pgpt_lib.files import write_json
 from pgpt_lib.forest_plot import forest
-from pgpt_lib.sweeps.costs import DIFFERENCES, FORCED, METRICS, costs, decided, reading
+from pgpt_lib.sweeps.costs import ALIGNED, DIFFERENCES, FORCED, METRICS, costs, decided, reading, row_title
 from pgpt_lib.sweeps.plans import load_plan
 from pgpt_lib.sweeps.reading import Sweep, open_sweep
 from pgpt_lib.sweeps.results import result_file
 
 PLAN = "released_code"
-BASE = {"acc@0.5": 0.70, "ciou": 0.60, "region_caption": 0.80}
+BASE = {"acc@0.5": 0.70, "ciou": 0.60, "several": 0.50, "region_caption": 0.80}
 LOSES = {"giou_misparsed": 0.10, "dice_pooled": -0.08}  # the others nothing
 
 
@@ -28,12 +28,17 @@ def scored(seed: int, loss: float, half: float = 0.01) -> dict:
         return [value, value - half, value + half]
 
     shift = 0.03 * seed - loss  # seeds differ more than the intervals are wide, but both sides share them
-    acc, ciou, caption = (BASE[k] + shift for k in BASE)
+    acc, ciou, several, caption = (BASE[k] + shift for k in BASE)
     return {
         "acc@0.5": interval(acc),
         "ciou": interval(ciou),
+        "several": {"n": 50, "set_f1": interval(several)},
         "region_caption": {"mask": interval(caption), "n_mask": 100},
-        FORCED: {"acc@0.5": interval(acc + 0.05), "ciou": interval(ciou + 0.05)},
+        FORCED: {
+            "acc@0.5": interval(acc + 0.05),
+            "ciou": interval(ciou + 0.05),
+            "several": {"n": 50, "set_f1": interval(several + 0.05)},
+        },
     }
 
 
@@ -43,7 +48,8 @@ def written(home, chosen) -> Sweep:
     for cell in load_plan(PLAN).cells("smoke"):
         if not chosen(cell):
             continue
-        metrics = scored(cell.seed, LOSES.get(cell.factors["switch"], 0.0))
+        behind = 0.2 * (cell.factors["start"] == "aligned")  # of both sides, so that it costs nothing
+        metrics = scored(cell.seed, LOSES.get(cell.factors["switch"], 0.0) + behind)
         result = {
             "version": 1, "plan": PLAN, "id": cell.id, "cell": dict(cell.factors), "status": "done",
             "profile": "smoke", "asked": cell.asked(), "metrics": {MAIN: metrics}, "curve": [], "seconds": 1.0,
@@ -74,7 +80,7 @@ def test_some_cells_give_some_rows(tmp_path) -> None:
 def test_all_cells_give_all_rows_and_seeds_are_paired(tmp_path) -> None:
     sweep = written(tmp_path, lambda cell: True)
     assert not sweep.missing and not sweep.stale
-    for key in ("acc@0.5", "ciou"):
+    for key in ("acc@0.5", "ciou", "several.set_f1"):
         found = costs(sweep, key)
         for name, (value, low, high, seeds) in found.items():
             wanted = -0.05 if name == FORCED else LOSES.get(name, 0.0)
@@ -86,6 +92,17 @@ def test_all_cells_give_all_rows_and_seeds_are_paired(tmp_path) -> None:
     assert reading(boxes["fusion_raw"]).startswith("open: ") and decided(boxes["fusion_raw"]) == ""
     captions = costs(sweep, "region_caption.mask")
     assert captions["giou_misparsed"] is not None and captions[FORCED] is None  # never asked with the answer given
+
+
+def test_fusion_is_held_against_a_default_that_was_aligned_like_it(tmp_path) -> None:
+    cells = load_plan(PLAN).cells("smoke")
+    aligned = {cell.factors["switch"] for cell in cells if cell.run.align == "words"}
+    assert aligned == {"none", *ALIGNED}
+    assert not [c for c in cells if c.factors["switch"] in ALIGNED and c.run.align == "bundled"]
+    without = written(tmp_path, lambda c: (c.factors["switch"], c.factors["start"]) != ("none", "aligned"))
+    found = costs(without, "ciou")
+    assert {name for name, cost in found.items() if cost is None} == set(ALIGNED)
+    assert row_title("fusion_raw").endswith(" *") and row_title("dice_pooled") == DIFFERENCES["dice_pooled"].title
 
 
 def test_short_cells_do_not_mix_with_the_others(tmp_path) -> None:

@@ -12,7 +12,7 @@ from pgpt_lib.cli import main
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.estimate.counting import count, shape_on_meta
-from pgpt_lib.estimate.plan import estimate, memory_of
+from pgpt_lib.estimate.plan import RELEASED_CODE, RELEASED_PARTS, estimate, memory_of
 from pgpt_lib.estimate.shapes import build_shape
 from pgpt_lib.estimate.tracing import Saved, heads_pass, trace
 from pgpt_lib.model import build_model
@@ -43,6 +43,9 @@ def test_lora_on_q_and_v_has_524288_parameters_a_rank(rank: int) -> None:
 def test_the_released_code_trains_both_tables() -> None:
     _, trained = count(shape_on_meta(load_profile("paper-7b-code")))
     assert trained["token_rows"] == 2 * 32_003 * 4096
+    assert RELEASED_PARTS["embedding and head"] == pytest.approx(trained["token_rows"], abs=5e4)
+    wholes = [sum(RELEASED_PARTS.values()) + 524_288 * rank for rank in (8, 32)]
+    assert wholes == pytest.approx(RELEASED_CODE, abs=5e5)
 
 
 def test_counted_on_meta_is_what_the_real_model_has() -> None:

@@ -295,7 +295,7 @@ def test_scores_have_the_documented_keys() -> None:
     asked = [s for s in samples if s.task not in REGION_GIVEN]
     asked += with_variants(s for s in samples if s.task in REGION_GIVEN)
     right = [Prediction(s, s.turns[-1].text, s.turns[-1].regions) for s in asked]
-    check_metrics({**score(right), "teacher_forced": dict.fromkeys(FORCED_KEYS)})
+    check_metrics({**score(right), "teacher_forced": dict.fromkeys((*FORCED_KEYS, "several"))})
 
 
 # ---------------------------------------------------------------- on a real, if tiny, model
@@ -355,7 +355,11 @@ def test_the_first_forced_region_is_the_free_running_one(make_model, features, t
 def test_evaluate_runs_on_a_model(make_model, features, tiny_samples) -> None:
     metrics = evaluate(make_model(), tiny_samples[:3], None, features).metrics
     assert metrics["n"] == 1 and metrics["questions"]["count"]["n"] == 1 and metrics["several"]["n"] == 1
-    assert metrics["teacher_forced"]["acc@0.5"] is not None
+    forced = metrics["teacher_forced"]
+    assert forced["acc@0.5"] is not None and forced["several"]["n"] == 1
+    assert set(forced["several"]) == set(metrics["several"]) - {"parse_failure_rate"}
+    alone = evaluate(make_model(), tiny_samples[:1], None, features).metrics["teacher_forced"]
+    assert "several" not in alone and alone["acc@0.5"] == forced["acc@0.5"]
     assert json.loads(json.dumps(metrics)) == metrics
 
 

@@ -348,7 +348,7 @@ def test_the_table_joins_seeds():
 
 def test_minutes_are_measured_where_they_can_be():
     cell = cell_of("table6", "cpu", representation="embedding", rank=8, seed=0)
-    assert engine.expected_minutes(cell, []) == (pytest.approx(cell.run.guess * cell.run.expressions / 60000), True)
+    assert engine.expected_minutes(cell, []) == (pytest.approx(engine.guessed_seconds(cell.run) / 60), True)
     measured = [
         finished("table6", 0.5, seconds=60, representation="embedding", rank=8, seed=1),
         finished("table6", 0.5, seconds=600, representation="embedding", rank="full", seed=1),
@@ -357,6 +357,22 @@ def test_minutes_are_measured_where_they_can_be():
     for budget, minutes in (("fourfold", 245 / 60), ("time", 4 + 5 / 60)):
         other = cell_of("table6", "cpu", representation="embedding", rank=8, budget=budget, seed=0)
         assert engine.expected_minutes(other, measured) == (pytest.approx(minutes), False)
+
+
+def test_a_guess_counts_training_scoring_and_alignment():
+    def seconds(plan="table6", **factors):
+        return engine.guessed_seconds(cell_of(plan, "cpu", **factors).run)
+
+    box = {"representation": "embedding", "rank": 8, "seed": 0}
+    run = cell_of("table6", "cpu", **box).run
+    scenes = run.eval_scenes * 4.5 + 2 * run.question_scenes + len(run.curve) * run.curve_scenes
+    assert seconds(**box) == pytest.approx(run.expressions / 1000 * run.guess + scenes * run.guess_scene)
+    digits = seconds(**{**box, "representation": "numerical"})
+    assert digits > seconds(**{**box, "representation": "vocabulary"}) > seconds(**box)
+    assert seconds(**{**box, "budget": "short"}) < seconds(**box) / 3
+    aligned, swapped = (seconds("fusion", strategy="mean", start=s, seed=0) for s in ("aligned", "swapped"))
+    run = cell_of("fusion", "cpu", strategy="mean", seed=0).run
+    assert aligned - swapped == pytest.approx(run.align_steps * run.guess_align) and run.guess_align > 0
 
 
 def test_sizes_are_checked():

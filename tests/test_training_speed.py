@@ -229,13 +229,14 @@ def measured(profile, tokenizer, stream, tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "apply_to_model", without_compiler)
     monkeypatch.setattr(loop, "WARM_UP", 0)
     changes = {"batch_size": 4, "accumulation": 2, "precision": "fp32", "cache_features": True}
-    small = profile.model_copy(update={"training": profile.training.model_copy(update=changes)})
+    losses = profile.losses.model_copy(update={"distillation": 0.5})  # to be left out
+    small = profile.model_copy(update={"training": profile.training.model_copy(update=changes), "losses": losses})
 
     def build(wanted):
         return build_model(wanted, 0, (make_llm(len(tokenizer)), copy.deepcopy(tokenizer)), DigestedTower())
 
-    def run(**options):
-        return train_rows(small, steps=1, log=lambda line: None, stream=stream, build=build, **options)
+    def run(log=lambda line: None, **options):
+        return train_rows(small, steps=1, log=log, stream=stream, build=build, **options)
 
     return run
 
@@ -266,7 +267,9 @@ def test_every_lever_has_a_row_and_computes_the_same(measured):
 def test_a_choice_of_levers_measures_no_others(measured, monkeypatch):
     monkeypatch.setattr(training, "profile_step", lambda run: {"shares": {}})
     monkeypatch.setattr(training, "products_row", lambda *_: {"share": 0.6})
-    found = measured(only=("gather",))
+    lines: list[str] = []
+    found = measured(log=lines.append, only=("gather",))
+    assert lines[0].startswith("without losses.distillation")
     assert [row["lever"] for row in found["levers"]] == ["gather"] and not found["loops"]
     assert found["targets"] == {
         "plain": {"wanted": 5.0, "reached": None, "met": None},

@@ -83,7 +83,7 @@ mixes["learned"] = model.fusion(states)[0].detach()
 # As colours, all in the same three directions:
 
 # %%
-fig, axes = plt.subplots(1, 5, figsize=(11, 2.5))
+fig, axes = plt.subplots(1, 5, figsize=(7.2, 1.9))
 plots.show_image(images.load_image(sample.image_id), axes[0], "the scene")
 basis = None
 for ax, (name, tokens) in zip(axes[1:], mixes.items(), strict=True):
@@ -195,13 +195,13 @@ for title, metric in TASKS.items():
 
 # %%
 strategies = list(sweep_plots.STRATEGIES)
-fig, axes = plt.subplots(2, 2, figsize=(9, 6))
+fig, axes = plt.subplots(2, 2, figsize=(7.2, 6))
 colors = {**sweep_plots.STRATEGIES, **sweep_plots.ONE_SET}
 for ax, (title, metric) in zip(axes.flat, TASKS.items(), strict=True):
     row = {s: sweep.mean(metric, strategy=s) for s in strategies}
     row["learned, one set"] = sweep.mean(metric, strategy="learned", weights="shared")
     sweep_plots.scores({"": row}, ax, sweep.note, colors, title.split(", ")[1], title.split(", ")[0], legend=False)
-fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(colors))
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(colors), fontsize=8)
 run.figure(fig, "figure5_left", alt="Scores of five fusion strategies on four tasks, with intervals over seeds")
 
 # %% [markdown]
@@ -292,33 +292,36 @@ frames.frame(gaps, signed=True)
 
 # %%
 starts = {"aligned": "aligned anew", "swapped": "swapped in"}
-fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.6))
-for ax, (title, metric) in zip(axes, list(TASKS.items())[:2], strict=True):
+fig, axes = plt.subplots(2, 2, figsize=(7.2, 6))
+for ax, (title, metric) in zip(axes.flat, TASKS.items(), strict=True):
     groups = {
         label: {s: sweep.mean(metric, strategy=s, start=how) for s in strategies} for how, label in starts.items()
     }
     what, unit = title.split(", ")
     sweep_plots.scores(groups, ax, sweep.note, sweep_plots.STRATEGIES, unit, what, legend=False)
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=len(strategies))
+fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper right", ncols=len(strategies))
 run.figure(fig, "swap", alt="Scores of the strategies when each is aligned anew, and when it is only swapped in")
 
 # %% [markdown]
-# If the bars on the right differ more than those on the left, that surplus is what the backbone's history adds to a
-# naive comparison. As numbers, for REC: the lead of learned fusion when each strategy is aligned anew, when it is only
-# swapped in, and by how much the naive comparison exaggerates.
+# If the bars on the right of a panel differ more than those on its left, that surplus is what the backbone's history
+# adds to a naive comparison. As numbers, task by task: the lead of learned fusion when each strategy is aligned anew,
+# when it is only swapped in, and by how much the naive comparison exaggerates.
 
 # %%
 swap = {}
-for other in strategies[1:]:
-    pair = {**ours, "start": "aligned"}, {"strategy": other, "start": "aligned"}
-    naive = [{**side, "start": "swapped"} for side in pair]
-    swap[other] = {label: sweep.gap("acc@0.5", *p) for label, p in zip(starts.values(), (pair, naive), strict=True)}
-    swap[other]["exaggeration"] = sweep.growth("acc@0.5", *pair, then={"start": "swapped"})
+for title, metric in TASKS.items():
+    for other in strategies[1:]:
+        pair = {**ours, "start": "aligned"}, {"strategy": other, "start": "aligned"}
+        naive = [{**side, "start": "swapped"} for side in pair]
+        leads = {label: sweep.gap(metric, *p) for label, p in zip(starts.values(), (pair, naive), strict=True)}
+        surplus = sweep.growth(metric, *pair, then={"start": "swapped"})
+        swap[f"{title.split(', ')[0]}, over {other}"] = {**leads, "exaggeration": surplus}
 print(sweep.note)
 frames.frame(swap, signed=True)
 
 # %% [markdown]
 # Where *exaggeration* lies wholly above 0, the comparison that comes to mind first would have been wrong by that much.
+# The tasks need not agree: what a strategy lacks after a swap may matter for outlines and not for words.
 #
 # ## 6 · Figure 5, right: the weights
 #
@@ -329,15 +332,15 @@ frames.frame(swap, signed=True)
 learned = [cell for cell in sweep.cells(strategy="learned") if cell.get("weights")]
 cells = {f"seed {c['cell']['seed']}": c for c in learned} or {f"short, seed {live_seed}": live}
 top = max(max(point[which]) for c in cells.values() for point in c["weights"] for which in ("llm", "mask"))
-fig, axes = plt.subplots(2, len(cells), figsize=(3.4 * len(cells) + 1.2, 5), squeeze=False)
-for column, (name, cell) in zip(axes.T, cells.items(), strict=True):
-    sweep_plots.weight_map(cell["weights"], column[0], "llm", f"language model, {name}", top)
-    sweep_plots.weight_map(cell["weights"], column[1], "mask", f"mask decoder, {name}", top)
+fig, axes = plt.subplots(len(cells), 2, figsize=(7.2, 2.6 * len(cells)), squeeze=False)
+for row, (name, cell) in zip(axes, cells.items(), strict=True):
+    sweep_plots.weight_map(cell["weights"], row[0], "llm", f"language model, {name}", top)
+    sweep_plots.weight_map(cell["weights"], row[1], "mask", f"mask decoder, {name}", top)
 run.figure(fig, "weights_over_training", alt="Fusion weights by layer over the steps of training, for each seed")
 
 # %% [markdown]
-# Rows that brighten from left to right are layers that training turns to. Columns of panels that look alike mean that
-# the weights are a result of the data and not of the seed.
+# Stripes that brighten from left to right are layers that training turns to. Panels of one column that look alike mean
+# that the weights are a result of the data and not of the seed.
 #
 # What *should* they be? Notebook 01's probe tells what each layer knows by itself: colour and shape of the object under
 # a token.

@@ -16,7 +16,7 @@ from ..adapters import base_model
 from ..backbones import BACKBONES, resolve
 from ..errors import InputError
 from ..representations import REPRESENTATIONS
-from .decoding import cases, row
+from .decoding import cases, row, target
 from .machine import INNER, MOST_PIECES, ROWS, bandwidth, calibrated, flop_rate
 
 
@@ -48,7 +48,8 @@ def decode_rows(
         tower: name of the vision tower in place of a profile's own, for machines that lack that.
 
     Returns:
-        `rows`, what was `skipped` and why, and the `machine`: threads, FLOP a second, calibrated rates.
+        `rows`, how many of them meet the `target`, what was `skipped` and why, and the `machine`: threads, FLOP and
+        bytes a second, calibrated rates.
 
     Raises:
         InputError: none of the language models is to be had.
@@ -81,7 +82,7 @@ def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None],
         "bytes_a_second": {str(pieces): bandwidth(pieces) for pieces in (1, MOST_PIECES)},
         "calibrated": overhead,
     }
-    return {"rows": rows, "skipped": skipped, "machine": described() | found}
+    return {"rows": rows, "target": target(rows), "skipped": skipped, "machine": described() | found}
 
 
 def described(device: torch.device | None = None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 A step is the trainer's own: the stream's dialogues, collated, and `optimiser_step` on them. Its learning rate is 0, so
 that every step meets the same weights and losses can be compared. Two loops take turns, step by step, so that whatever
-else the machine does meets both. A sample is one question with its answer.
+else the machine does meets both. A sample is one question with its answer. `losses.distillation`, which is not in the
+paper, is left out: its teacher runs while a batch is made, so that its products would be timed and not counted.
 """
 
 from __future__ import annotations
@@ -118,7 +119,7 @@ def train_rows(
     """What `bench train` prints.
 
     Args:
-        profile: whose training is measured.
+        profile: whose training is measured, without `losses.distillation`.
         steps: that are timed, of each loop in each comparison.
         only: names of `LEVERS` and `LOOPS`; all when empty. The default's products and profile are always measured.
         log: gets a line a comparison.
@@ -138,6 +139,9 @@ def train_rows(
         raise InputError(f"unknown lever {unknown[0]!r}; there are {', '.join(known)}")
     if steps < 1:
         raise InputError(f"steps is {steps}; it must be at least 1")
+    if profile.losses.distillation:
+        log("without losses.distillation, whose teacher is not in the paper")
+        profile = profile.model_copy(update={"losses": profile.losses.model_copy(update={"distillation": 0.0})})
     if stream is None:
         from ..data.streams import build_stream
 

@@ -72,6 +72,11 @@ def _text(found: dict[str, Any]) -> str:
         measured, predicted = row["measured"][0] * 1e3, row["predicted"] * 1e3
         lines.append(f"{name:<44}{row['tokens']:>7}{measured:>9.1f} ms{predicted:>9.1f} ms{row['ratio']:>7.2f}")
     lines += [row["explanation"] for row in found["rows"] if row["explanation"]]
+    aim = found["target"]
+    lines.append(
+        f"{aim['within']} of {aim['of']} rows within 25 %; target {aim['wanted']:.0%} of rows: "
+        f"{'met' if aim['met'] else 'not met'}"
+    )
     return "\n".join(lines + [f"{llm}: skipped, {reason}" for llm, reason in found["skipped"].items()])
 
 

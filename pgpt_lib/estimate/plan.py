@@ -18,6 +18,13 @@ from .tracing import Trace, trace
 
 Strategy = Literal["ddp", "fsdp", "zero2"]
 RELEASED_CODE = (315_000_000, 328_000_000)  # trained parameters of the released code at 7B, rank 8 to 32, counted
+RELEASED_PARTS = {  # what they are, beside LoRA on q and v; counted on its modules, to a tenth of a million
+    "embedding and head": 262_200_000,
+    "mask decoder": 32_400_000,
+    "mask encoder, never used": 4_300_000,
+    "box networks": 4_730_000,
+    "mapping and adaptor": 7_300_000,
+}
 FP32, BF16 = 4, 2
 KEPT = 3  # checkpoints on disk at once: two are kept while a third is written
 

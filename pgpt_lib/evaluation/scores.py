@@ -52,7 +52,7 @@ def evaluate(
         images: hands out the pictures.
         features: the tower's states by image; by default the tower is run, once an image.
         batch_size: prompts answered together.
-        teacher_forced: also score REC and RES with the true answer's words given (a second, cheap pass).
+        teacher_forced: also score REC, RES and `several` with the true answer's words given (a second, cheap pass).
         generate: takes the place of `generation.generate`.
         on_progress: told (answered, total).
         threshold: the probability from which a pixel belongs to a mask, here and there; `generate` has its own.
@@ -69,16 +69,22 @@ def evaluate(
         model, asked, images, features, batch_size=batch_size, generate=generate, on_progress=on_progress
     )
     metrics = score(predictions)
-    one_region = [s for s in asked if s.task in ONE_REGION]
-    if teacher_forced and one_region and model.chat.vis_id is None:
+    told = [s for s in asked if s.task in (*ONE_REGION, "several")]
+    if teacher_forced and told and model.chat.vis_id is None:
         metrics["teacher_forced"] = dict.fromkeys(FORCED_KEYS)  # regions are words here: nothing is left to decode
-    elif teacher_forced and one_region:
+    elif teacher_forced and told:
         from .teacher import predict_teacher_forced
 
-        given = predict_teacher_forced(model, one_region, images, features, batch_size=batch_size, threshold=threshold)
-        forced = rec_scores(given)
-        metrics["teacher_forced"] = {key: forced[key] for key in FORCED_KEYS}
+        given = predict_teacher_forced(model, told, images, features, batch_size=batch_size, threshold=threshold)
+        metrics["teacher_forced"] = forced_scores(given)
     return Evaluation(metrics, predictions)
+
+
+def forced_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
+    """Scores of answers with the true words given: `FORCED_KEYS`, and `several` where such were asked."""
+    one = rec_scores([p for p in predictions if p.sample.task in ONE_REGION])
+    several = set_scores([p for p in predictions if p.sample.task == "several"])
+    return {**{key: one[key] for key in FORCED_KEYS}, **({"several": several} if several else {})}
 
 
 def score(predictions: Sequence[Prediction]) -> dict[str, Any]:

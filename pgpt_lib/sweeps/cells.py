@@ -40,7 +40,12 @@ class RunSettings(Section):
     curve_scenes: PositiveInt  # for each point of the learning curve
     curve: tuple[float, ...] = ()  # shares of the steps at which the curve has a point
     eval_seed: int = Field(default=0, ge=0)  # of the scenes to score on, the same for all cells: they are compared
-    guess: float = Field(default=2.0, gt=0)  # seconds for 1,000 expressions, until a cell of the sweep was measured
+    # Until a cell was measured: seconds for 1,000 expressions with one token a region, for a scene that is scored and
+    # for a step of `align`; and how many times as long the first two take where regions are longer.
+    guess: float = Field(default=2.0, gt=0)
+    guess_scene: float = Field(default=0.1, ge=0)
+    guess_align: float = Field(default=0.5, ge=0)
+    longer: float = Field(default=1.0, ge=1)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,8 @@ class Cell:
     def asked(self) -> dict[str, Any]:
         """Everything that the cell's result depends on, flat: to tell whether a finished one still counts."""
         profile = self.profile().model_dump(mode="json", exclude={"name": True, "budget": True})
-        unused = {"guess"} if self.run.align == "words" else {"guess", "align_steps", "align_scenes"}
+        unused = {"longer", *(name for name in RunSettings.model_fields if name.startswith("guess"))}
+        unused |= set() if self.run.align == "words" else {"align_steps", "align_scenes"}
         return {**flatten(profile), **flatten({"cell": self.run.model_dump(mode="json", exclude=unused)})}
 
 

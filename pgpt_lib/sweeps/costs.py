@@ -12,9 +12,11 @@ from .results import difference, metric
 
 DEFAULT = "none"  # the switch of a cell without any
 FORCED = "teacher_forced"
+ALIGNED = ("last_layer_excluded", "fusion_raw")  # aligned anew, as the default that they are held against
 METRICS = {  # what is lost, by the key in a result
     "acc@0.5": "Acc@0.5 of boxes",
     "ciou": "cIoU of masks",
+    "several.set_f1": "F1 of several boxes",
     "region_caption.mask": "captions of a given mask",
 }
 
@@ -56,17 +58,27 @@ DIFFERENCES = {
 def costs(sweep: Sweep, key: str) -> dict[str, OverSeeds | None]:
     """Our default minus the released code's choice in a metric, for each of `DIFFERENCES`, paired by seed.
 
-    Positive: the choice costs something. None where a side has no finished cell, or the metric is not measured.
-    Teacher forcing is compared within the default's own cells; there a negative number is what the shortcut adds.
+    Positive: the choice costs something. Those of `ALIGNED` are held against a default that was aligned anew as well,
+    or the bundled alignment, made with the default, would be a part of their cost. None where a side has no finished
+    cell, or the metric is not measured. Teacher forcing is compared within the default's own cells; there a negative
+    number is what the shortcut adds.
 
     Args:
         key: of the main split's metrics, as `acc@0.5` or `region_caption.mask`.
     """
-    default = {"switch": DEFAULT}
-    found = {name: sweep.gap(key, default, {"switch": name}) for name in DIFFERENCES if name != FORCED}
-    ours = sweep.cells(**default)
+    found = {}
+    for name in DIFFERENCES:
+        if name != FORCED:
+            start = {"start": "aligned"} if name in ALIGNED else {}
+            found[name] = sweep.gap(key, {"switch": DEFAULT, **start}, {"switch": name, **start})
+    ours = sweep.cells(switch=DEFAULT)
     forced = difference(ours, [_forced(result, key) for result in ours], f"{MAIN}.{key}")
     return {**found, FORCED: OverSeeds.of(forced, len(ours)) if forced else None}
+
+
+def row_title(name: str) -> str:
+    """A difference's title, with a star where it was aligned anew."""
+    return DIFFERENCES[name].title + " *" * (name in ALIGNED)
 
 
 def decided(found: OverSeeds | None) -> str:

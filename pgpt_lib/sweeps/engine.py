@@ -12,11 +12,11 @@ from typing import Any
 from .. import project
 from ..files import read_json, write_json
 from .cell_run import VERSION
-from .cells import Cell, changed, of_same_kind
+from .cells import Cell, RunSettings, changed, of_same_kind
 from .jobs import BUSY, STOPPED, Job, Log, RunJobs, run_jobs, why
 from .results import all_results, finished, result_file
 from .switches import lacking, require_all
-from .table import write_table
+from .table import SETS, write_table
 from .worker import read_back, work_folder
 
 
@@ -73,13 +73,21 @@ def expected_minutes(cell: Cell, measured: Sequence[Mapping[str, Any]]) -> tuple
     """
     run = cell.run
     if not measured:
-        training = (run.minutes or 0) * 60 or run.expressions * run.times / 1000 * run.guess
-        return training / 60, True
+        return guessed_seconds(run) / 60, True
     near = [measured[i] for i in of_same_kind(cell.factors, [r["cell"] for r in measured])]
     a_thousand = statistics.fmean(r["seconds"] / r["expressions"] * 1000 for r in near)
     scoring = statistics.fmean(r["wall_seconds"] - r["seconds"] for r in near)
     training = (run.minutes or 0) * 60 or run.expressions * run.times / 1000 * a_thousand
     return (training + scoring) / 60, False
+
+
+def guessed_seconds(run: RunSettings) -> float:
+    """Seconds of a cell before any was measured: training, scoring (curve and questions too), and alignment."""
+    training = (run.minutes or 0) * 60 or run.expressions * run.times / 1000 * run.guess * run.longer
+    sets = (1 + len(SETS)) / 2 if run.splits == "all" else 1.0  # the others take half of the main one's scenes
+    scenes = run.eval_scenes * sets + 2 * run.question_scenes + len(run.curve) * run.curve_scenes
+    alignment = run.align_steps * run.guess_align if run.align == "words" else 0.0
+    return training + scenes * run.guess_scene * run.longer + alignment
 
 
 def run_cells(
