@@ -47,7 +47,7 @@ def fine_tune(
     join_processes()
     model, state = load_checkpoint(checkpoint)
     before = state.profile.training
-    changes = {"steps": steps, "save_every": steps, "lr": lr or before.lr / 3}
+    changes = {"steps": steps, "save_every": min(before.save_every, steps), "lr": lr or before.lr / 3}
     training = before.model_copy(update=changes)
     shares = "sources" if state.profile.data.name == "mixture" else "tasks"
     data = state.profile.data.model_copy(update={shares: dict(tasks), **({"root": str(root)} if root else {})})

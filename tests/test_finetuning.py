@@ -2,6 +2,7 @@
 
 import pytest
 
+from pgpt_lib import training
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation.series import MAIN, PHOTOS, evaluation_sets, functions_shown
@@ -33,6 +34,21 @@ def test_a_fine_tune_of_another_checkpoint_is_done_anew(trained, tmp_path):
     for base in (trained, other):
         tuned = fine_tune(base.checkpoint, tmp_path / "tuned", {"question": 1}, 1, 0, progress=False)
         assert tuned.resumed_from == 0
+
+
+def test_a_killed_fine_tune_goes_on_from_its_last_checkpoint(tmp_path, monkeypatch):
+    settings = {"data.train_scenes": 4, "training.batch_size": 2, "training.log_every": 1, "training.save_every": 2}
+    base = train(load_profile("smoke", settings), tmp_path / "base", 0, steps=2, progress=False).checkpoint
+    whole = fine_tune(base, tmp_path / "whole", {"question": 1}, 5, 0, progress=False)
+    schedule = training.learning_rate
+    monkeypatch.setattr(training, "learning_rate", lambda step, *rest: schedule(step, *rest) if step < 3 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):  # which saves nothing, as SIGKILL would not
+        fine_tune(base, tmp_path / "killed", {"question": 1}, 5, 0, progress=False)
+    monkeypatch.undo()
+    tuned = fine_tune(base, tmp_path / "killed", {"question": 1}, 5, 0, progress=False)
+    assert tuned.resumed_from == 2
+    for file in tuned.checkpoint.glob("*.safetensors"):
+        assert file.read_bytes() == (whole.checkpoint / file.name).read_bytes()
 
 
 def test_unknown_tasks_are_named(trained, tmp_path):
