@@ -179,7 +179,7 @@ class Training(Section):
     batch_size: PositiveInt = 32
     accumulation: PositiveInt = 1
     lr: float = Field(default=3e-3, gt=0)
-    aligned_lr: float = Field(default=1.0, ge=0)  # rate of fusion and projector, aligned before, as a share of lr
+    aligned_lr: float = Field(default=1.0, ge=0)  # rate of fusion and projector as a share of lr, if they begin aligned
     encoder_lr: float = Field(default=1.0, ge=0)  # rate of the encoders of given regions, likewise
     warmup: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)

@@ -86,6 +86,7 @@ class PerceptionGPT(nn.Module):
     def __init__(self, profile: Profile, llm: PreTrainedModel, chat: Chat, tower: VisionTower) -> None:
         super().__init__()
         self.profile, self.chat = profile, chat
+        self.aligned = False  # whether fusion and projector began with weights that were trained with this LLM
         width, channels = llm.config.hidden_size, tower.hidden_size
         self.tower = tower
         self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
@@ -304,7 +305,8 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)
-    if not load_aligned(built, aligned) and profile.released.projector_frozen:
+    built.aligned = load_aligned(built, aligned)
+    if not built.aligned and profile.released.projector_frozen:
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
     if profile.region_codes.start == "words":

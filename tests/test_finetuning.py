@@ -3,6 +3,7 @@
 import pytest
 
 from pgpt_lib import training
+from pgpt_lib.checkpoint import load_checkpoint
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation.series import MAIN, PHOTOS, evaluation_sets, functions_shown
@@ -49,6 +50,25 @@ def test_a_killed_fine_tune_goes_on_from_its_last_checkpoint(tmp_path, monkeypat
     assert tuned.resumed_from == 2
     for file in tuned.checkpoint.glob("*.safetensors"):
         assert file.read_bytes() == (whole.checkpoint / file.name).read_bytes()
+
+
+def test_the_rate_of_aligned_weights_is_for_aligned_weights_alone(trained, tmp_path, make_model, monkeypatch):
+    """A projector that begins random learns at the whole rate; what a checkpoint's began with is known again."""
+    build, groups = training.build_optimizer, []
+
+    def spy(*given):
+        groups[:] = build(*given).param_groups
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "build_optimizer", spy)
+    for model, share in ((make_model(), 1.0), (load_checkpoint(trained.checkpoint)[0], 0.1)):
+        slow = model.profile.training.model_copy(update={"aligned_lr": 0.1})
+        profile = model.profile.model_copy(update={"training": slow})
+        with pytest.raises(InterruptedError):
+            training.fit(model, None, None, profile, 0, tmp_path, progress=False)
+        shares = {id(p): group["share"] for group in groups for p in group["params"]}
+        assert {shares[id(p)] for p in model.projector.parameters()} == {share}
+        assert {shares[id(p)] for p in model.signals.parameters() if p.requires_grad} == {1.0}
 
 
 def test_unknown_tasks_are_named(trained, tmp_path):
