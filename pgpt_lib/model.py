@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .adapters import adapter_state, add_token_rows, base_model, tune, tuned_table
-from .backbones import BUNDLED, load_llm, load_vision
+from .backbones import aligned_file, load_llm, load_vision
 from .batch import INPUT_SIGNALS, Batch, LoadImages, collate
 from .chat import Chat
 from .chat_templates import Tokenizer
@@ -324,7 +324,7 @@ def load_aligned(model: PerceptionGPT, path: Path | None = None) -> bool:
     Raises:
         InputError: the file's tensors are not exactly those of fusion and projector.
     """
-    path = path or BUNDLED / model.profile.llm.name / f"{model.profile.vision.name}.safetensors"
+    path = path or aligned_file(model.profile)
     if not path.is_file():
         return False
     parts: dict[str, nn.Module] = {"projector": model.projector}
