@@ -34,12 +34,11 @@ def train(
             raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
         settings = load_profile(profile, {"data.root": str(root)})
     with results(json) as emit, only_training(out):
-        from ..interrupts import FOLLOWED, follow
+        from ..interrupts import follow_if_asked
         from ..processes import place
         from ..training import train as run  # here: it imports torch, and `--help` should be quick
 
-        if FOLLOWED in os.environ:
-            follow(int(os.environ[FOLLOWED]))
+        follow_if_asked()
         try:
             result = run(settings, out, seed, steps, save_every, resume)
         except KeyboardInterrupt as stop:
