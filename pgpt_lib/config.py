@@ -311,6 +311,19 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
         raise InputError(f"profile {name}: {'; '.join(map(_problem, error.errors()))}") from None
 
 
+def with_root(profile: Profile, root: str) -> Profile:
+    """The profile with its data in a folder.
+
+    Raises:
+        InputError: its data need none; where another profile with the same backbones has some, it is named.
+    """
+    if profile.data.name in ("refer", "mixture"):
+        return load_profile(profile.name, {"data.root": root})
+    other = next((f"; {name} reads one" for name in profile_names() if name.startswith(f"{profile.name}-")), "")
+    reads = f"profile {profile.name} trains on {profile.data.name}, which reads no folder"
+    raise InputError(f"--root {root}: {reads}{other}")
+
+
 def _problem(error: ErrorDetails) -> str:
     """One of pydantic's errors: setting, value, what is allowed. Of the profile as a whole the message says enough."""
     message = error["msg"].removeprefix("Value error, ")
