@@ -27,8 +27,8 @@ FORMAT = 1
 COMPLETE = "COMPLETE"
 WEIGHTS = ("adapter/", "perception.safetensors")  # what a model is, as against how it goes on training
 STEP_NAME = re.compile(r"step_(\d+)")
-# settings of training that change nothing of what it computes, or, as `compile`, its last digits alone
-SPOKEN_ONLY = {"save_every", "log_every", "compile"}
+# settings of training that change nothing of what it computes, or, as the last two, its last digits alone
+SPOKEN_ONLY = {"save_every", "log_every", "compile", "accumulation"}
 
 
 def library_versions() -> dict[str, str]:

@@ -179,7 +179,7 @@ class Training(Section):
     batch_size: PositiveInt = 32
     accumulation: PositiveInt = 1
     lr: float = Field(default=3e-3, gt=0)
-    aligned_lr: float = Field(default=1.0, ge=0)  # rate of fusion and projector, aligned before, as a share of lr
+    aligned_lr: float = Field(default=1.0, ge=0)  # rate of fusion and projector as a share of lr, if they begin aligned
     encoder_lr: float = Field(default=1.0, ge=0)  # rate of the encoders of given regions, likewise
     warmup: float = Field(default=0.03, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
@@ -309,6 +309,19 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
         return Profile.model_validate(settings)
     except ValidationError as error:
         raise InputError(f"profile {name}: {'; '.join(map(_problem, error.errors()))}") from None
+
+
+def with_root(profile: Profile, root: str) -> Profile:
+    """The profile with its data in a folder.
+
+    Raises:
+        InputError: its data need none; where another profile with the same backbones has some, it is named.
+    """
+    if profile.data.name in ("refer", "mixture"):
+        return load_profile(profile.name, {"data.root": root})
+    other = next((f"; {name} reads one" for name in profile_names() if name.startswith(f"{profile.name}-")), "")
+    reads = f"profile {profile.name} trains on {profile.data.name}, which reads no folder"
+    raise InputError(f"--root {root}: {reads}{other}")
 
 
 def _problem(error: ErrorDetails) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,10 @@ import torch
 from accelerate import PartialState
 
 from .checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
+from .config import Profile
 from .data.streams import build_stream
 from .files import read_json, write_json
-from .processes import join_processes
+from .processes import join_processes, place
 from .train_log import TrainLog
 from .training import OnLog, TrainResult, batch_maker, fit, result_of, starting_point
 
@@ -30,7 +32,8 @@ def fine_tune(
 ) -> TrainResult:
     """Train a checkpoint's model further on a mixture of its own; a killed fine-tune goes on from its last checkpoint.
 
-    Under `accelerate launch` or `torchrun` all processes call it, and train together as in `training.train`.
+    Under `accelerate launch` or `torchrun` all processes call it, and train together as in `training.train`. On fewer
+    cards than the profile is meant for a step has more micro-batches, so that a card holds no more.
 
     Args:
         checkpoint: a `step_N` or a folder of them: where the weights come from. It is left as it is.
@@ -45,22 +48,39 @@ def fine_tune(
         InputError: no usable checkpoint, or an unknown task or source.
     """
     join_processes()
-    model, state = load_checkpoint(checkpoint)
+    base, state = find_checkpoint(Path(checkpoint))
     before = state.profile.training
-    changes = {"steps": steps, "save_every": steps, "lr": lr or before.lr / 3}
-    training = before.model_copy(update=changes)
+    training = before.model_copy(
+        update={
+            "steps": steps,
+            "save_every": min(before.save_every, steps),
+            "lr": lr or before.lr / 3,
+            "accumulation": accumulation_for(state.profile, place()[1]),
+        }
+    )
     shares = "sources" if state.profile.data.name == "mixture" else "tasks"
     data = state.profile.data.model_copy(update={shares: dict(tasks), **({"root": str(root)} if root else {})})
     losses = state.profile.losses.model_copy(update={"distillation": 0.0})  # to learn these tasks, not to keep others
     profile = state.profile.model_copy(update={"training": training, "data": data, "losses": losses})
     out = Path(out_dir)
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
-        _drop_if_stale(out, checkpoint_hash(find_checkpoint(Path(checkpoint))[0]))
+        _drop_if_stale(out, checkpoint_hash(base))
         start = starting_point(out, profile, seed, resume=True)
     if start and start[1].step == steps:
         return result_of(start[0], TrainLog(out / "train.jsonl"), steps)
-    stream = build_stream(profile, seed)
+    model, stream = load_checkpoint(base)[0], build_stream(profile, seed)
     return fit(model, stream, batch_maker(model, stream, progress), profile, seed, out, start, on_log, progress)
+
+
+def accumulation_for(profile: Profile, processes: int) -> int:
+    """Micro-batches in a step such that none is larger than on the cards that the profile is meant for.
+
+    Args:
+        processes: that share a step. With fewer than `budget.gpus` each would hold a larger share of the batch.
+    """
+    training = profile.training
+    micro_batch = math.ceil(training.batch_size / (training.accumulation * profile.budget.gpus))
+    return max(training.accumulation, math.ceil(training.batch_size / (processes * micro_batch)))
 
 
 def _drop_if_stale(out: Path, base: str) -> None:

@@ -51,6 +51,12 @@ class StopSignals:
         sys.exit(128 + (self.requested or signal.SIGTERM))
 
 
+def follow_if_asked() -> None:
+    """`follow` the process that the environment names, if it names one."""
+    if FOLLOWED in os.environ:
+        follow(int(os.environ[FOLLOWED]))
+
+
 def follow(pid: int) -> None:
     """Stop, as by SIGTERM, when another process of this machine is gone: whoever waited for the result is."""
     import psutil

@@ -1,6 +1,6 @@
-"""A training in processes of their own, which accelerate starts, one a device: `train`, seen from a notebook.
+"""A training in processes of their own, which accelerate starts, one a device: `train` and `finetune`, from a notebook.
 
-The processes run `python -m pgpt_lib train --resume`, which is the loop of `training.py`. This module starts them,
+The processes run `python -m pgpt_lib`, whose loop is that of `training.py`. This module starts them,
 shows what they print, hands on what they log, and ends them when the notebook is interrupted. When the notebook is
 killed they save and end by themselves (`interrupts.follow`).
 """
@@ -46,18 +46,49 @@ def launch_command(
     Raises:
         InputError: an unknown way, a negative number, or a profile with settings that its name does not say.
     """
+    command = _accelerate(way, processes)
+    root = profile.data.root
+    if load_profile(profile.name, {"data.root": root} if root else None) != profile:
+        raise InputError(f"profile {profile.name} has settings of its own; a launched training knows it by name alone")
+    command += ["train", "--profile", profile.name, "--out", str(out.absolute())]
+    command += ["--seed", str(seed), "--resume", *(["--steps", str(steps)] if steps else [])]
+    return command + (["--root", str(Path(root).absolute())] if root else [])
+
+
+def tune_command(
+    checkpoint: Path,
+    out: Path,
+    shares: Mapping[str, float],
+    steps: int,
+    seed: int,
+    way: Way,
+    processes: int = 0,
+    root: str | None = None,
+) -> list[str]:
+    """The command that fine-tunes a checkpoint under accelerate, or goes on with it.
+
+    Args:
+        checkpoint, out, shares, steps, seed, root: see `finetuning.fine_tune`, whose `tasks` are `shares`.
+        way, processes: see `launch_command`.
+
+    Raises:
+        InputError: an unknown way, or a negative number.
+    """
+    command = [*_accelerate(way, processes), "finetune", "--checkpoint", str(checkpoint.absolute())]
+    command += ["--out", str(out.absolute()), "--on", ",".join(f"{name}={share}" for name, share in shares.items())]
+    command += ["--steps", str(steps), "--seed", str(seed)]
+    return command + (["--root", str(Path(root).absolute())] if root else [])
+
+
+def _accelerate(way: Way, processes: int) -> list[str]:
+    """The command up to the package's name."""
     if way not in get_args(Way):
         raise InputError(f"launch {way!r}: a training is started here, or by {', '.join(get_args(Way))}")
     if processes < 0:
         raise InputError(f"processes is {processes}; it must be at least 1, or 0 for one an accelerator")
-    root = profile.data.root
-    if load_profile(profile.name, {"data.root": root} if root else None) != profile:
-        raise InputError(f"profile {profile.name} has settings of its own; a launched training knows it by name alone")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / f"{way}.yaml")]
-    command += ["--num_processes", str(processes or _devices()), "--main_process_port", "0"]  # 0: any that is free
-    command += ["-m", "pgpt_lib", "train", "--profile", profile.name, "--out", str(out.absolute())]
-    command += ["--seed", str(seed), "--resume", *(["--steps", str(steps)] if steps else [])]
-    return command + (["--root", str(Path(root).absolute())] if root else [])
+    command += ["--num_processes", str(processes or devices()), "--main_process_port", "0"]  # 0: any that is free
+    return [*command, "-m", "pgpt_lib"]
 
 
 def launch_training(
@@ -85,12 +116,44 @@ def launch_training(
     log = TrainLog(out / "train.jsonl")
     first = _steps_done(out, wanted, seed)
     if first < wanted.training.steps:
-        print("$ " + " ".join(["accelerate launch", *command[3:]]), flush=True)
-        _follow(command, _environment(os.environ, processes or _devices()), log, first, on_log)
+        _run(command, processes, log, first, on_log)
     checkpoint, state = find_checkpoint(out / "checkpoint", matches=(wanted, seed))
     if state.step != wanted.training.steps:
         raise RunError(f"the training ended with {checkpoint}, before step {wanted.training.steps}")
     return result_of(checkpoint, log, first)
+
+
+def launch_tuning(
+    checkpoint: Path,
+    out: Path,
+    shares: Mapping[str, float],
+    steps: int,
+    seed: int,
+    way: Way,
+    processes: int = 0,
+    root: str | None = None,
+) -> Path:
+    """Fine-tune a checkpoint under accelerate, or go on with it; what it prints is shown as it comes.
+
+    Args:
+        as of `tune_command`.
+
+    Returns: the new checkpoint.
+
+    Raises:
+        InputError, RunError, KeyboardInterrupt: see `launch_training`.
+    """
+    command = tune_command(checkpoint, out, shares, steps, seed, way, processes, root)
+    _run(command, processes, TrainLog(out / "train.jsonl"), 0, None)
+    tuned, state = find_checkpoint(out / "checkpoint")
+    if state.step != steps:
+        raise RunError(f"the fine-tune ended with {tuned}, before step {steps}")
+    return tuned
+
+
+def _run(command: list[str], processes: int, log: TrainLog, told: int, on_log: OnLog | None) -> None:
+    print("$ " + " ".join(["accelerate launch", *command[3:]]), flush=True)
+    _follow(command, _environment(os.environ, processes or devices()), log, told, on_log)
 
 
 def _follow(command: list[str], environment: Mapping[str, str], log: TrainLog, told: int, on_log: OnLog | None) -> None:
@@ -130,7 +193,8 @@ def _environment(given: Mapping[str, str], processes: int) -> dict[str, str]:
     return {"OMP_NUM_THREADS": threads, **kept, "PYTHONPATH": path, FOLLOWED: str(os.getpid())}
 
 
-def _devices() -> int:
+def devices() -> int:
+    """How many accelerators this machine has; 1 where there is none."""
     import torch
 
     return max(1, torch.accelerator.device_count() if torch.accelerator.is_available() else 1)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .adapters import adapter_state, add_token_rows, base_model, tune, tuned_table
-from .backbones import BUNDLED, load_llm, load_vision
+from .backbones import aligned_file, load_llm, load_vision
 from .batch import INPUT_SIGNALS, Batch, LoadImages, collate
 from .chat import Chat
 from .chat_templates import Tokenizer
@@ -86,6 +86,7 @@ class PerceptionGPT(nn.Module):
     def __init__(self, profile: Profile, llm: PreTrainedModel, chat: Chat, tower: VisionTower) -> None:
         super().__init__()
         self.profile, self.chat = profile, chat
+        self.aligned = False  # whether fusion and projector began with weights that were trained with this LLM
         width, channels = llm.config.hidden_size, tower.hidden_size
         self.tower = tower
         self.llm = tune(llm, profile.llm, sorted(chat.special_ids.values()))
@@ -304,7 +305,8 @@ def build_model(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         built = PerceptionGPT(profile, model, chat, tower)
-    if not load_aligned(built, aligned) and profile.released.projector_frozen:
+    built.aligned = load_aligned(built, aligned)
+    if not built.aligned and profile.released.projector_frozen:
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
     if profile.region_codes.start == "words":
@@ -322,7 +324,7 @@ def load_aligned(model: PerceptionGPT, path: Path | None = None) -> bool:
     Raises:
         InputError: the file's tensors are not exactly those of fusion and projector.
     """
-    path = path or BUNDLED / model.profile.llm.name / f"{model.profile.vision.name}.safetensors"
+    path = path or aligned_file(model.profile)
     if not path.is_file():
         return False
     parts: dict[str, nn.Module] = {"projector": model.projector}

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .model import PerceptionGPT
     from .signals import Signal
 
-ALIGNED = ("fusion.", "projector.")  # starts of names: what was trained with the language model before
+ALIGNED = ("fusion.", "projector.")  # starts of names: what may have been trained with the language model before
 ENCODERS = ("signals.", ".encoder.")  # start and part of names: what turns given regions into embeddings
 UNDECAYED = ("norm", "embed_tokens", "trainable_tokens", "lm_head")  # parts of names
 Number = TypeVar("Number", int, float)
@@ -61,14 +61,21 @@ def is_decayed(name: str, parameter: nn.Parameter) -> bool:
     return parameter.dim() >= 2 and not any(part in name for part in UNDECAYED)
 
 
-def build_optimizer(parameters: Mapping[str, nn.Parameter], settings: Training) -> torch.optim.AdamW:
-    """AdamW over named parameters, in groups: with and without weight decay, each with its share of the rate."""
+def build_optimizer(
+    parameters: Mapping[str, nn.Parameter], settings: Training, aligned: bool = True
+) -> torch.optim.AdamW:
+    """AdamW over named parameters, in groups: with and without weight decay, each with its share of the rate.
+
+    Args:
+        aligned: whether fusion and projector were trained with the language model before; random ones learn at the
+            whole rate, whatever `settings.aligned_lr` is.
+    """
     members: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         decay = settings.weight_decay if is_decayed(name, parameter) else 0.0
         share = 1.0
         if name.startswith(ALIGNED):
-            share = settings.aligned_lr
+            share = settings.aligned_lr if aligned else 1.0
         elif name.startswith(ENCODERS[0]) and ENCODERS[1] in name:
             share = settings.encoder_lr
         members.setdefault((decay, share), []).append(parameter)

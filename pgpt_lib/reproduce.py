@@ -24,7 +24,7 @@ import nbformat
 from filelock import FileLock, Timeout
 
 from . import project
-from .config import Profile, load_profile
+from .config import Profile, load_profile, with_root
 from .errors import InputError, RunError
 from .files import digest, read_json, write_json, write_text
 from .notebook import HEADLESS, RUN_TOKEN
@@ -154,9 +154,7 @@ def run_series(
     if root:
         if not Path(root).is_dir():
             raise InputError(f"root {root!r} is no folder")
-        if settings.data.name not in ("refer", "mixture"):
-            raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
-        settings = load_profile(profile, {"data.root": root})
+        settings = with_root(settings, root)
     out = project.report_folder(profile, out_dir)
     if out.exists() and not out.is_dir():
         raise InputError(f"out {str(out)!r} is a file, not a folder")

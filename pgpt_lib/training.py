@@ -164,7 +164,8 @@ def fit(
 
     Args:
         model: has `trainable_parameters()`, `signals`, `emission(batch, output)` and a forward whose output has
-            `losses`, by term, each a mean over its tokens or regions. `training.compile` needs a `decoder` of `layers`.
+            `losses`, by term, each a mean over its tokens or regions. `training.compile` needs a `decoder` of `layers`,
+            `training.aligned_lr` acts where `aligned` is true.
         make_batch: collates samples. Beside a GPU it is called a step ahead, in a thread.
         start: the checkpoint to go on from.
     """
@@ -177,7 +178,7 @@ def fit(
     parameters = model.trainable_parameters()
     if start:
         load_weights(start[0], model)
-    optimizer = build_optimizer(parameters, settings)
+    optimizer = build_optimizer(parameters, settings, getattr(model, "aligned", False))
     wrapped, stepper = accelerator.prepare(model, optimizer)
     wrapped.train()
     if start:

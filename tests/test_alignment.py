@@ -7,7 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 from safetensors.torch import load_file
+from test_chat import byte_level
+from test_families import LLMS, SIZES, SPECIALS
 
+from pgpt_lib import training
 from pgpt_lib.backbones import load_vision
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
@@ -57,6 +60,51 @@ def test_alignment_in_words_is_cached_resumed_and_loaded(tmp_path, monkeypatch) 
     for name, value in model.projector.state_dict().items():
         assert torch.equal(value, saved[f"projector.{name}"])
     assert not torch.equal(model.projector.fc1.weight, plain.projector.fc1.weight)
+
+
+def test_a_language_model_of_others_is_aligned_frozen_and_without_regions(tmp_path, monkeypatch) -> None:
+    tokenizer = byte_level(SPECIALS["vicuna"])
+    model, config = LLMS["llama"]
+    llm = model(config(vocab_size=len(tokenizer), head_dim=8, **{**SIZES, "max_position_embeddings": 2048}))
+    llm.save_pretrained(tmp_path / "llm")
+    tokenizer.save_pretrained(tmp_path / "llm")
+    cell = small_cell("learned_raw", align_scenes=4)
+    small = {"llm.name": str(tmp_path / "llm"), "training.batch_size": 2, "data.turns": 2}
+    cell = replace(cell, overrides={**cell.overrides, **small})
+    profile = cell.profile()
+    assert profile.llm.name == str(tmp_path / "llm")
+    met: dict[str, object] = {}
+    fit = alignment.fit
+
+    def spy(model, stream, maker, profile, seed, *rest):
+        met["lora"] = [name for name in model.trainable_parameters() if "lora" in name]
+        met["regions"] = [turn.regions for s in stream.batch(0, 8) for turn in s.turns if turn.regions]
+        return fit(model, stream, maker, profile, seed, *rest)
+
+    monkeypatch.setattr(alignment, "fit", spy)
+    whole, record = alignment.aligned_weights(cell, profile, tmp_path / "whole")
+    assert met == {"lora": [], "regions": []}
+    assert record["steps"] == 3 and record["loss"] > 0 and record["scored"] is None
+    assert not list(whole.parent.glob("checkpoint"))
+    monkeypatch.setattr(alignment, "fit", lambda *_: pytest.fail("aligned again"))
+    assert alignment.aligned_weights(cell, profile, tmp_path / "whole") == (whole, record)
+
+    monkeypatch.setattr(alignment, "fit", fit)
+    monkeypatch.setattr(alignment, "SAVE_EVERY", 2)
+    schedule = training.learning_rate
+    monkeypatch.setattr(training, "learning_rate", lambda step, *rest: schedule(step, *rest) if step < 2 else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        alignment.aligned_weights(cell, profile, tmp_path / "killed")
+    monkeypatch.setattr(training, "learning_rate", schedule)
+    again, _ = alignment.aligned_weights(cell, profile, tmp_path / "killed")
+    assert again.read_bytes() == whole.read_bytes()
+
+    saved, built, plain = load_file(whole), build_model(profile, 3, aligned=whole), build_model(profile, 3)
+    assert built.aligned and not plain.aligned
+    assert torch.equal(built.fusion.logits, saved["fusion.logits"]) and not torch.equal(
+        built.fusion.logits, plain.fusion.logits
+    )
+    assert not torch.equal(built.projector.fc1.weight, plain.projector.fc1.weight)
 
 
 def test_each_strategy_seed_and_budget_has_its_own_alignment() -> None:

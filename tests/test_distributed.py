@@ -8,11 +8,13 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
 import distributed_run
 import pytest
 import torch
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors.torch import load_file
 
 from pgpt_lib import processes
@@ -28,13 +30,36 @@ ZERO2 = pytest.param(
     "zero2",
     marks=pytest.mark.skipif(find_spec("deepspeed") is None, reason="DeepSpeed is not installed"),
 )
-# DeepSpeed's documentation of its configuration, as far as stage 2 without offloading is concerned.
-DOCUMENTED = {
-    "": {"train_batch_size", "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "gradient_clipping"}
-    | {"zero_allow_untested_optimizer", "zero_optimization", "bf16", "fp16", "steps_per_print", "wall_clock_breakdown"},
-    "zero_optimization": {"stage", "allgather_partitions", "allgather_bucket_size", "overlap_comm", "reduce_scatter"}
-    | {"reduce_bucket_size", "contiguous_gradients", "round_robin_gradients", "grad_hooks"},
-}
+
+
+class Strict(BaseModel):
+    """What DeepSpeed's documentation and its own models say of a configuration: no other key, type or range."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class Zero2(Strict):
+    """`zero_optimization`, as far as stage 2 without offloading is concerned."""
+
+    stage: Literal[2]
+    contiguous_gradients: bool = True
+    reduce_scatter: bool = True
+    reduce_bucket_size: int = Field(default=500_000_000, ge=0)
+    allgather_partitions: bool = True
+    allgather_bucket_size: int = Field(default=500_000_000, ge=0)
+    overlap_comm: bool = False
+    round_robin_gradients: bool = False
+
+
+class DeepSpeed(Strict):
+    """The whole file; the training loop asks for more, see `fit`."""
+
+    train_batch_size: int | None = Field(default=None, gt=0)
+    train_micro_batch_size_per_gpu: int = Field(gt=0)
+    gradient_accumulation_steps: Literal[1]  # the loop accumulates by itself, and not under ZeRO-2
+    gradient_clipping: float = Field(default=0.0, ge=0)
+    zero_allow_untested_optimizer: Literal[True]  # the optimiser is torch's own
+    zero_optimization: Zero2
 
 
 def launch(count: int, kind: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -117,15 +142,30 @@ def test_a_killed_process_ends_the_job_and_it_resumes_exactly(
 
 
 def test_deepspeeds_configuration_follows_its_schema() -> None:
-    config = json.loads((LAUNCH / "zero2.json").read_text(encoding="utf-8"))
-    assert config.keys() <= DOCUMENTED[""] and config["zero_optimization"].keys() <= DOCUMENTED["zero_optimization"]
-    assert config["zero_optimization"]["stage"] == 2 and config["gradient_accumulation_steps"] == 1
+    text = (LAUNCH / "zero2.json").read_text(encoding="utf-8")
+    config = DeepSpeed.model_validate_json(text)
+    assert {load_profile(name).training.grad_clip for name in profile_names()} == {config.gradient_clipping}
     if find_spec("deepspeed") is not None:
         from deepspeed.runtime.zero.config import DeepSpeedZeroConfig
 
-        assert DeepSpeedZeroConfig(**config["zero_optimization"]).stage == 2
-    clip = {load_profile(name).training.grad_clip for name in profile_names()}
-    assert clip == {config["gradient_clipping"]}  # DeepSpeed clips by its own setting
+        assert DeepSpeedZeroConfig(**json.loads(text)["zero_optimization"]).stage == 2
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("stage", 3),
+        ("overlap_comm", "yes"),
+        ("reduce_bucket_size", 5e7 + 0.5),
+        ("allgather_bucket_size", -1),
+        ("contigous_gradients", True),
+    ],
+)
+def test_the_schema_refuses_what_deepspeed_would(key: str, value: object) -> None:
+    config = json.loads((LAUNCH / "zero2.json").read_text(encoding="utf-8"))
+    config["zero_optimization"][key] = value
+    with pytest.raises(ValidationError, match=key):
+        DeepSpeed.model_validate_json(json.dumps(config))
 
 
 @pytest.mark.parametrize("name, kind", [("ddp", "MULTI_GPU"), ("fsdp", "FSDP"), ("zero2", "DEEPSPEED")])

@@ -11,6 +11,7 @@ from pgpt_lib.backbones import BUNDLED
 from pgpt_lib.cli import main
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
+from pgpt_lib.estimate import calibration
 from pgpt_lib.estimate.counting import count, shape_on_meta
 from pgpt_lib.estimate.plan import RELEASED_CODE, RELEASED_PARTS, estimate, memory_of
 from pgpt_lib.estimate.shapes import build_shape
@@ -131,6 +132,30 @@ def test_the_command_prints_one_object(capsys: pytest.CaptureFixture[str]) -> No
         not main_status
         and found["parameters"]["llm"] == json.loads((BUNDLED / "nano" / "card.json").read_text())["parameters"]
     )
+
+
+@pytest.mark.slow
+def test_the_calibration_measures_what_it_predicts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory in a process of its own, as always; time here, with few repeats. How close they are is not asserted."""
+    measure = calibration._in_a_process
+
+    def measured(what: str, case: str, environment: dict[str, str]) -> dict:
+        if what == "memory":
+            return measure(what, case, environment)
+        return calibration.measure_time(calibration._profile_of(case))
+
+    monkeypatch.setattr(calibration, "_in_a_process", measured)
+    monkeypatch.setattr(calibration, "REPEATS", 2)
+    told: list[str] = []
+    found = calibration.calibrated("nano", told.append)
+    assert told == ["calibrating nano: 2 steps"] and found.keys() == {
+        "memory", "seconds", "quartiles", "threads", "rates"
+    }  # fmt: skip
+    for name in ("memory", "seconds"):
+        assert found[name]["predicted"] > 0 and found[name]["measured"] > 0
+        assert found[name]["ratio"] == found[name]["predicted"] / found[name]["measured"]
+    assert 2e8 < found["memory"]["measured"] < 5e9, "a model and three steps, in bytes"
+    assert all(rate > 0 for rate in found["rates"].values()) and len(found["quartiles"]) == 2
 
 
 def test_a_folder_without_sizes_is_refused() -> None:

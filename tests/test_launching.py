@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from pgpt_lib import launching, project
+from pgpt_lib.checkpoint_files import read_state
+from pgpt_lib.commands.finetune import parse_shares
 from pgpt_lib.config import load_profile, profile_names
 from pgpt_lib.errors import InputError, RunError
 from pgpt_lib.estimate.text import own_estimate
 from pgpt_lib.interrupts import FOLLOWED
 from pgpt_lib.train_log import TrainLog
+from pgpt_lib.training import train
 
 SMOKE = load_profile("smoke")
 
@@ -39,6 +42,27 @@ def test_two_processes_are_followed_and_go_on(tmp_path: Path, capsys: pytest.Cap
     assert "step 5 of 5: loss" in printed, "what the processes print is shown"
     again = launching.launch_training(SMOKE, tmp_path, 3, "ddp", 2, 5)
     assert again.losses == result.losses and again.resumed_from == 5 and not capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_two_processes_fine_tune_and_a_finished_one_is_kept(tmp_path: Path) -> None:
+    base = train(SMOKE, tmp_path / "base", 0, steps=1, progress=False).checkpoint
+    again = []
+    for _ in range(2):
+        tuned = launching.launch_tuning(base, tmp_path / "tuned", {"question": 1}, 2, 0, "ddp", 2)
+        again.append({f.name: f.stat().st_mtime_ns for f in tuned.iterdir()})
+    assert tuned == tmp_path / "tuned" / "checkpoint" / "step_2" and again[0] == again[1]
+    assert set(read_state(tuned).profile.data.tasks) == {"question"}
+    with pytest.raises(RunError, match="juggling"):
+        launching.launch_tuning(base, tmp_path / "other", {"juggling": 1}, 2, 0, "ddp", 2)
+
+
+def test_the_fine_tunes_command(tmp_path: Path) -> None:
+    command = launching.tune_command(tmp_path / "step_9", tmp_path, {"refcoco+": 1.0}, 70, 2, "fsdp", 8, "data")
+    asked = " ".join(command[command.index("pgpt_lib") :])
+    where = f"--checkpoint {tmp_path / 'step_9'} --out {tmp_path} --on refcoco+=1.0 --steps 70 --seed 2"
+    assert asked == f"pgpt_lib finetune {where} --root {Path('data').absolute()}"
+    assert parse_shares(command[command.index("--on") + 1]) == {"refcoco+": 1.0}
 
 
 def test_the_command_is_train_under_a_shipped_configuration(tmp_path: Path) -> None:

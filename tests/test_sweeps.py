@@ -266,6 +266,34 @@ def test_jobs_that_die_or_stop_are_told_apart(tmp_path):
     assert BUSY not in (0, 1, 2)
 
 
+TELL = (
+    "import os, time; print(os.environ.get('CUDA_VISIBLE_DEVICES'), os.environ.get('OMP_NUM_THREADS')); time.sleep(0.5)"
+)
+
+
+@pytest.mark.parametrize(
+    ("given", "cards", "count", "expected"),
+    [
+        ("4,7,9", 3, 2, {"4 1", "7 1"}),
+        (None, 2, 2, {"0 1", "1 1"}),
+        (None, 1, 2, {"0 1"}),
+        (None, 0, 2, {"None 1"}),
+        (None, 2, 1, {"None None"}),
+    ],
+)
+def test_jobs_side_by_side_have_a_card_each(tmp_path, monkeypatch, given, cards, count, expected):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: cards)
+    monkeypatch.setattr("pgpt_lib.sweeps.jobs.worker_command", lambda orders: [sys.executable, "-S", "-c", TELL])
+    for name in ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    jobs = [Job(str(n), {}, tmp_path / str(n)) for n in range(2 * count)]
+    run_jobs(jobs, count, lambda job, status: None, print)
+    told = [job.log.read_text().strip() for job in jobs]
+    assert set(told[:count]) == set(told) == expected, "the later ones take the places of those that ended"
+
+
 ORPHAN = """import subprocess, sys, time
 child = "import time\\nfrom pgpt_lib.sweeps.worker import follow_parent\\n"
 child += "follow_parent(); print('up', flush=True); time.sleep(60)"

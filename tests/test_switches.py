@@ -18,7 +18,7 @@ from pgpt_lib.losses import dice_loss, giou_loss, l1_loss, pooled_dice_loss
 from pgpt_lib.model import build_model
 from pgpt_lib.optimisation import build_optimizer, set_learning_rate
 from pgpt_lib.signals import BoxSignal, MaskSignal
-from pgpt_lib.sweeps import switches
+from pgpt_lib.sweeps import alignment, plans, switches
 from pgpt_lib.sweeps.plans import load_plan, plan_names
 
 H, C, GRID = 32, 24, 8
@@ -28,11 +28,28 @@ def cell_of(plan: str, **factors: object):
     return load_plan(plan).cell(factors, "smoke")
 
 
+SIZED = [name for name in profile_names() if plans.sized(name)]
+NOT_ALIGNED = {"released.projector_frozen = True: no projector is aligned with smollm2-135m"}
+
+
+@pytest.mark.parametrize("profile", SIZED)
 @pytest.mark.parametrize("plan", plan_names())
-def test_every_cell_of_every_plan_can_be_run(plan: str) -> None:
-    for cell in load_plan(plan).cells():
-        assert switches.lacking(cell) == []
-        cell.profile()
+def test_every_cell_of_every_plan_can_be_run_or_says_what_it_lacks(plan: str, profile: str) -> None:
+    for cell in load_plan(plan).cells(profile):
+        frozen = profile == "gpu" and cell.factors.get("switch") == "projector_frozen"
+        assert set(switches.lacking(cell)) == (NOT_ALIGNED if frozen else set())
+        if frozen:
+            continue
+        settings = cell.profile()
+        assert cell.asked()["llm.name"] == settings.llm.name
+        if cell.run.align == "words":
+            known = "training" if profile == "gpu" else "weights"
+            assert settings.llm.name == ("smollm2-135m" if profile == "gpu" else "nano-words")
+            assert known in alignment.settings(cell, settings)
+
+
+def test_the_profiles_that_have_sizes() -> None:
+    assert set(SIZED) == {"cpu", "gpu", "smoke"}
 
 
 def test_a_setting_that_the_library_has_not_is_lacking() -> None:

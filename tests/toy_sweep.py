@@ -31,11 +31,11 @@ FUSION = {"learned": 0.62, "last": 0.52, "second_last": 0.54, "mean": 0.58, "lea
 def write(out: Path, plan: str, profile: str = "smoke", keep: Callable[[Cell], bool] = lambda cell: True) -> list[str]:
     """Results of a plan's cells below `out`, those that `keep` wants, with the sweep's table. Returns their names.
 
-    Cells whose profile this version of the library lacks a setting for are left out.
+    Cells that lack something in this profile are left out.
     """
     folder, made = sweep_folder(out, plan), []
     for cell in load_plan(plan).cells(profile):
-        if keep(cell) and not any("align" not in text for text in lacking(cell)):
+        if keep(cell) and not lacking(cell):
             write_json(result_file(folder, cell.id), result(cell))
             made.append(cell.id)
     write_table(folder, all_results(folder))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
@@ -11,10 +12,16 @@ from .resolver import BACKBONES, BUNDLED, Backbone, cache_dir, resolve
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from ..config import Profile
     from ..precision import Precision
     from ..vision import VisionTower
 
-__all__ = ["BACKBONES", "BUNDLED", "Backbone", "cache_dir", "load_llm", "load_vision", "resolve"]
+__all__ = ["BACKBONES", "BUNDLED", "Backbone", "aligned_file", "cache_dir", "load_llm", "load_vision", "resolve"]
+
+
+def aligned_file(profile: Profile) -> Path:
+    """Where fusion and projector lie that were aligned with a profile's backbones, if such weights are bundled."""
+    return BUNDLED / profile.llm.name / f"{profile.vision.name}.safetensors"
 
 
 def load_llm(name: str, precision: Precision = "fp32") -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

@@ -26,8 +26,10 @@ def finetune(
     shares = parse_shares(on)
     with results(json) as emit, only_training(out):
         from ..finetuning import fine_tune
+        from ..interrupts import follow_if_asked
         from ..processes import place
 
+        follow_if_asked()
         result = fine_tune(checkpoint, out, shares, steps, seed, lr, root=root)
         if place()[0] == 0:  # of several processes one speaks
             emit(vars(result), f"{result.checkpoint}: {result.steps} steps in {result.seconds:.0f} s")

@@ -38,9 +38,7 @@ def sweep(
         list[str] | None, typer.Option("-r", "--resource", help="name=value of a cluster's job, as time=240 (minutes).")
     ] = None,
     profile: Annotated[str, typer.Option(help="In place of the plan's own; smoke tries every path.")] = "",
-    available: Annotated[
-        bool, typer.Option("--available", help="Leave out cells that need what this version lacks.")
-    ] = False,
+    available: Annotated[bool, typer.Option("--available", help="Leave out cells that lack something here.")] = False,
     json: JsonFlag = False,
 ) -> None:
     """Run the cells of a sweep that are not done yet; one that was killed goes on."""

@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from ..config import load_profile
+from ..config import load_profile, with_root
 from ..errors import InputError
 from ._output import JsonFlag, results
 
@@ -30,16 +30,13 @@ def train(
     """Train a profile's model; the last step is always saved, also when the run is interrupted."""
     settings = load_profile(profile)
     if root is not None:
-        if settings.data.name not in ("refer", "mixture"):
-            raise InputError(f"--root {root}: profile {profile} trains on {settings.data.name}, which reads no folder")
-        settings = load_profile(profile, {"data.root": str(root)})
+        settings = with_root(settings, str(root))
     with results(json) as emit, only_training(out):
-        from ..interrupts import FOLLOWED, follow
+        from ..interrupts import follow_if_asked
         from ..processes import place
         from ..training import train as run  # here: it imports torch, and `--help` should be quick
 
-        if FOLLOWED in os.environ:
-            follow(int(os.environ[FOLLOWED]))
+        follow_if_asked()
         try:
             result = run(settings, out, seed, steps, save_every, resume)
         except KeyboardInterrupt as stop:

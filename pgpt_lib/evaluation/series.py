@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,11 +67,12 @@ def evaluate_series(model: PerceptionGPT, sets: Mapping[str, EvaluationSet]) -> 
 
 
 def tuned_series(
-    checkpoint: Path, out: Path, sets: Mapping[str, EvaluationSet], steps: int, seed: int
+    checkpoint: Path, out: Path, sets: Mapping[str, EvaluationSet], steps: int, seed: int, processes: int = 0
 ) -> Iterator[tuple[str, Evaluation]]:
     """As `evaluate_series`, each data set after a fine-tune on its training split (paper, section 4.3).
 
-    RefShapes and photographs have no such fine-tunes; they are left out.
+    RefShapes and photographs have no such fine-tunes; they are left out. Where there are several accelerators, and the
+    profile trains through accelerate (`budget.launch`), its fine-tunes do so too; the scoring is this process's.
 
     Args:
         checkpoint: what each fine-tune starts from.
@@ -78,15 +80,27 @@ def tuned_series(
         sets: what to score.
         steps: of each fine-tune.
         seed: of each fine-tune.
+        processes: that fine-tune together; 0 means one an accelerator.
     """
-    from ..checkpoint import load_checkpoint
-    from ..finetuning import fine_tune
+    import torch
 
+    from ..checkpoint import find_checkpoint, load_checkpoint
+    from ..finetuning import fine_tune
+    from ..launching import devices, launch_tuning
+
+    base, state = find_checkpoint(checkpoint)
+    way, root, processes = state.profile.budget.launch, state.profile.data.root, processes or devices()
     for dataset, sources in TUNED_ON.items():
         own = {name: chosen for name, chosen in sets.items() if name.partition("/")[0] == dataset}
-        if own:
-            tuned = fine_tune(checkpoint, out / dataset, sources, steps, seed, progress=False)
-            yield from evaluate_series(load_checkpoint(tuned.checkpoint)[0], own)
+        if not own:
+            continue
+        gc.collect()  # the model scored last makes room for the fine-tune
+        torch.cuda.empty_cache()
+        if way == "here" or processes == 1:
+            tuned = fine_tune(base, out / dataset, sources, steps, seed, progress=False).checkpoint
+        else:
+            tuned = launch_tuning(base, out / dataset, sources, steps, seed, way, processes, root)
+        yield from evaluate_series(load_checkpoint(tuned)[0], own)
 
 
 def percent_row(metrics: Mapping[str, Mapping[str, Any]], key: str) -> dict[str, float]:

@@ -3,6 +3,9 @@
 The bundled backbone met pixels through learned, normalised fusion, so that another fusion swapped in starts behind.
 Here each starts alike: from the language model that has met words alone and stays frozen, with captions and questions
 and never a region, for the same number of steps. Cells that differ in nothing else share what was aligned.
+
+The bundled language model has its words stage beside it, and the pretraining's own loop. One that others pretrained
+has met words alone by itself; it is aligned by the library's loop, with the cell's settings.
 """
 
 from __future__ import annotations
@@ -19,16 +22,22 @@ from filelock import FileLock, Timeout
 from safetensors.torch import load_file, save
 
 from ..backbones import BUNDLED, load_vision
-from ..config import Profile
+from ..checkpoint_files import training_digest
+from ..config import Profile, Released
+from ..data.streams import build_stream
 from ..errors import InputError
 from ..files import digest, read_json, write_bytes, write_json
 from ..fusion import LayerFusion
+from ..model import build_model
 from ..pretraining.pixels import Aligned, load_bundled_words, train_pixels
-from .cells import Cell
+from ..train_log import TrainLog
+from ..training import batch_maker, fit, starting_point
+from .cells import Cell, has_words_stage
 
 LEVEL = "cpu"  # of the pictures, as in the bundled pretraining; `smoke` has them too
 SCENE_SEED = 0  # all seeds meet the same pictures, whose features are cached once; dialogues and weights differ
 SAVE_EVERY = 100
+TASKS = {"caption": 1.0, "question": 3.0}  # without a region; for a language model that others pretrained
 WEIGHTS, RECORD = "aligned.safetensors", "aligned.json"
 
 
@@ -42,10 +51,10 @@ def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, di
 
     Returns:
         the file, and `steps`, `scenes`, `seconds`, `loss` and `scored` (the running accuracy of scored questions at
-        the end); None where the cell starts from the bundled weights.
+        the end, of the bundled language model alone); None where the cell starts from the bundled weights.
 
     Raises:
-        InputError: the profile's language model has no words stage, or the tower another number of tokens.
+        InputError: the bundled language model after its words stage, or a tower of another number of tokens.
     """
     if cell.run.align == "bundled":
         return None
@@ -61,7 +70,7 @@ def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, di
     try:
         record = read_json(folder / RECORD)
         if record is None:
-            record = _align(asked, profile, folder)
+            record = (_align if "weights" in asked else _align_by_training)(asked, profile, folder)
             write_json(folder / RECORD, record)
         return folder / WEIGHTS, record
     finally:
@@ -70,12 +79,16 @@ def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, di
 
 def settings(cell: Cell, profile: Profile) -> dict[str, Any]:
     """Everything that aligned weights depend on."""
-    words = BUNDLED / profile.llm.name / "position.safetensors"
-    if not words.is_file():
-        raise InputError(f"cell.align=words: {profile.llm.name!r} has met no words alone; nano-words has")
+    if has_words_stage(profile.llm.name):
+        raise InputError(f"cell.align=words: {profile.llm.name!r} has met no words alone; {profile.llm.name}-words has")
+    bundled = BUNDLED / profile.llm.name
+    if (bundled / "position.safetensors").is_file():
+        by = {"weights": digest(bundled / "llm" / "model.safetensors")}
+    else:
+        by = {"training": training_digest(in_words(profile, cell.run.align_steps, cell.run.align_scenes))}
     return {
         "llm": profile.llm.name,
-        "weights": digest(BUNDLED / profile.llm.name / "llm" / "model.safetensors"),
+        **by,
         "tower": profile.vision.model_dump(),
         "projector": profile.projector,
         "strategy": profile.fusion.strategy,
@@ -92,6 +105,35 @@ def folder_name(asked: dict[str, Any]) -> str:
     norm = "" if asked["normalise"] else "-raw"
     name = f"{asked['strategy']}{norm}-seed{asked['seed']}-{asked['steps']}x{asked['scenes']}"
     return f"{name}-{hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]}"
+
+
+def in_words(profile: Profile, steps: int, scenes: int) -> Profile:
+    """The cell's settings with the language model frozen and no regions, for aligning fusion and projector."""
+    training = {"steps": steps, "save_every": SAVE_EVERY, "log_every": min(steps, SAVE_EVERY)}
+    return profile.model_copy(
+        update={
+            "llm": profile.llm.model_copy(update={"tuning": "frozen"}),
+            "fusion": profile.fusion.model_copy(update={"shared": True}),  # of two the second one is for regions
+            "released": Released(last_layer_excluded=profile.released.last_layer_excluded),
+            "data": profile.data.model_copy(update={"tasks": TASKS, "train_scenes": scenes}),
+            "training": profile.training.model_copy(update=training),
+        }
+    )
+
+
+def _align_by_training(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, Any]:
+    """`_align` for a language model that others pretrained."""
+    profile, seed = in_words(profile, asked["steps"], asked["scenes"]), asked["seed"]
+    start = starting_point(folder, profile, seed, resume=True)
+    model, stream = build_model(profile, seed), build_stream(profile, seed)
+    done = fit(model, stream, batch_maker(model, stream), profile, seed, folder, start)
+    tensors = {
+        f"{part}.{k}": v for part in ("fusion", "projector") for k, v in getattr(model, part).state_dict().items()
+    }
+    write_bytes(folder / WEIGHTS, save({name: value.cpu().contiguous() for name, value in tensors.items()}))
+    last = TrainLog(done.log).records()[-1]
+    shutil.rmtree(folder / "checkpoint")
+    return {**asked, **{key: last[key] for key in ("seconds", "loss")}, "scored": None}
 
 
 def _align(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         what it all depends on.
 
     Raises:
-        InputError: a switch that this version lacks.
+        InputError: something is lacking, see `switches.lacking`.
         RunError: the training failed.
     """
     require_all([cell])

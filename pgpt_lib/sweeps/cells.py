@@ -28,7 +28,7 @@ class RunSettings(Section):
     seed: int = Field(default=0, ge=0)
     lr: float | Literal["tuned", "profile"] = "profile"  # tuned: the best of this plan's cells that have a number here
     tuned_as: str = ""  # factors, as in `--only`, whose tuning serves for this cell too
-    align: Literal["bundled", "words"] = "bundled"  # words: fusion and projector aligned anew from the words-only LLM
+    align: Literal["bundled", "words"] = "bundled"  # words: fusion and projector aligned anew (alignment.py)
     align_steps: PositiveInt = 1200  # for that
     align_scenes: PositiveInt = 4000  # pictures for that
     mask_threshold: float = Field(default=0.5, gt=0, lt=1)  # probability from which a pixel belongs to a mask
@@ -82,8 +82,8 @@ class Cell:
             settings["training.batch_size"] = self.run.micro_batches * micro
             first = load_profile(self.profile_name, settings)
         settings = {"training.steps": steps_for(first, self.run.expressions * self.run.times), **settings}
-        if self.run.align == "words":
-            settings["llm.name"] = f"{first.llm.name}-words"
+        if self.run.align == "words" and has_words_stage(first.llm.name):
+            settings["llm.name"] = words_only(first.llm.name)
         return load_profile(self.profile_name, settings)
 
     def asked(self) -> dict[str, Any]:
@@ -92,6 +92,18 @@ class Cell:
         unused = {"longer", *(name for name in RunSettings.model_fields if name.startswith("guess"))}
         unused |= set() if self.run.align == "words" else {"align_steps", "align_scenes"}
         return {**flatten(profile), **flatten({"cell": self.run.model_dump(mode="json", exclude=unused)})}
+
+
+def words_only(llm: str) -> str:
+    """The name of a language model as it was before it met pictures, where that is bundled."""
+    return f"{llm}-words"
+
+
+def has_words_stage(llm: str) -> bool:
+    """Whether that one is bundled; a language model that others pretrained has met no pictures to begin with."""
+    from ..backbones import BUNDLED
+
+    return (BUNDLED / words_only(llm)).is_dir()
 
 
 def steps_for(profile: Profile, expressions: float) -> int:

@@ -104,7 +104,7 @@ def run_cells(
         cells: of one plan.
         out: the folder that holds `sweeps/`.
         jobs: processes at a time.
-        available: leave out cells that need what this version lacks, instead of refusing the sweep.
+        available: leave out cells that lack something, instead of refusing the sweep.
         log: takes one line of progress.
         run: where the cells run; by default in processes here.
 
@@ -112,7 +112,7 @@ def run_cells(
         `done`, `failed` (id to error), `lacking`, `elsewhere` (at work in another process), `table` (its path).
 
     Raises:
-        InputError: a cell needs what this version lacks, and `available` is off.
+        InputError: a cell lacks something (see `switches.lacking`), and `available` is off.
     """
     if not available:
         require_all(cells)

@@ -45,7 +45,8 @@ class RunJobs(Protocol):
 def run_jobs(jobs: Sequence[Job], count: int, on_end: Callable[[Job, int], None], log: Log) -> None:
     """Run all jobs, `count` at a time, in their order.
 
-    Several at a time have one thread each: two trainings of one thread do more than one of two.
+    Several at a time have one thread each: two trainings of one thread do more than one of two. Of several cards each
+    has one, and shares it only where there are more jobs at a time than cards.
 
     Args:
         on_end: called with each job and its exit status as it ends.
@@ -54,13 +55,15 @@ def run_jobs(jobs: Sequence[Job], count: int, on_end: Callable[[Job, int], None]
     Raises:
         KeyboardInterrupt: by the user; the processes were asked to stop, and have saved where they were.
     """
-    waiting, running = list(jobs), dict[subprocess.Popen[bytes], Job]()
+    waiting, running, places = list(jobs), dict[subprocess.Popen[bytes], Job](), dict[subprocess.Popen[bytes], int]()
+    cards = visible_cards(os.environ) if count > 1 else []
     began, next_beat = time.monotonic(), BEAT_SECONDS
     try:
         while waiting or running:
             while waiting and len(running) < count:
-                job = waiting.pop(0)
-                running[_start(job, count)] = job
+                job, place = waiting.pop(0), min(set(range(count)) - {places[p] for p in running})
+                process = _start(job, environment(count, place, cards))
+                running[process], places[process] = job, place
             time.sleep(POLL_SECONDS)
             for process in [p for p in running if p.poll() is not None]:
                 on_end(running.pop(process), process.returncode)
@@ -78,15 +81,38 @@ def run_jobs(jobs: Sequence[Job], count: int, on_end: Callable[[Job, int], None]
                 process.kill()
 
 
-def _start(job: Job, count: int) -> subprocess.Popen[bytes]:
-    write_json(job.folder / "orders.json", job.orders)
+def visible_cards(given: Mapping[str, str]) -> list[str]:
+    """The cards that this process sees, by the names that `CUDA_VISIBLE_DEVICES` takes.
+
+    Args:
+        given: the environment.
+    """
+    import torch
+
+    named = given.get("CUDA_VISIBLE_DEVICES")
+    return (named.split(",") if named else list(map(str, range(torch.cuda.device_count()))))[
+        : torch.cuda.device_count()
+    ]
+
+
+def environment(count: int, place: int, cards: Sequence[str]) -> dict[str, str]:
+    """The environment of one of `count` jobs at a time, beside this process's own.
+
+    Args:
+        place: 0 to `count` - 1, which no other running job has.
+        cards: to share out; none leaves all of them to the job.
+    """
     path = os.pathsep.join(filter(None, (str(project.ROOT), os.environ.get("PYTHONPATH"))))
     threads = {"OMP_NUM_THREADS": "1"} if count > 1 else {}
+    card = {"CUDA_VISIBLE_DEVICES": cards[place % len(cards)]} if cards else {}
+    return {"PYTHONPATH": path, **threads, **card}
+
+
+def _start(job: Job, own: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    write_json(job.folder / "orders.json", job.orders)
     command = worker_command(job.folder / "orders.json")
     with job.log.open("wb") as log:
-        return subprocess.Popen(
-            command, env={**os.environ, **threads, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
-        )
+        return subprocess.Popen(command, env={**os.environ, **own}, stdout=log, stderr=subprocess.STDOUT)
 
 
 def worker_command(orders: Path) -> list[str]:

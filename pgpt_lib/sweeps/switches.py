@@ -1,6 +1,7 @@
-"""The settings that plans name and this version of the library may lack, so that none is ignored.
+"""What plans ask for and cannot have, so that none of it is ignored.
 
 A plan may be ahead of the library: a setting that `Profile` has no field for is lacking. No built-in plan lacks any.
+And a profile's backbones may lack what a cell needs: aligned weights, where the projector is to stay as it was aligned.
 """
 
 from __future__ import annotations
@@ -8,18 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ..backbones import aligned_file
 from ..config import Profile
 from ..errors import InputError
 from .cells import Cell
 
 
 def lacking(cell: Cell) -> list[str]:
-    """The settings of a cell that this version cannot follow, as `name = value`."""
-    return [f"{name} = {value}" for name, value in cell.overrides.items() if not _is_setting(name)]
+    """The settings of a cell that cannot be followed, as `name = value`, and why where it is the backbones."""
+    unknown = [f"{name} = {value}" for name, value in cell.overrides.items() if not _is_setting(name)]
+    if unknown or cell.run.align != "bundled" or not cell.overrides.get("released.projector_frozen"):
+        return unknown
+    profile = cell.profile()
+    if aligned_file(profile).is_file():
+        return []
+    return [f"released.projector_frozen = True: no projector is aligned with {profile.llm.name}"]
 
 
 def require_all(cells: Iterable[Cell]) -> None:
-    """Refuse cells that need what this version lacks, all of it in one message.
+    """Refuse cells that need what is lacking, all of it in one message.
 
     Raises:
         InputError: a setting is lacking.
@@ -31,7 +39,7 @@ def require_all(cells: Iterable[Cell]) -> None:
             missing[text], plans[cell.plan] = None, None
     if missing:
         raise InputError(
-            f"sweep {', '.join(plans)} needs what this version of the library lacks: {'; '.join(missing)}. "
+            f"sweep {', '.join(plans)} needs what this version or the profile lacks: {'; '.join(missing)}. "
             "--available runs the other cells"
         )
 
