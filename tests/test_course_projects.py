@@ -12,6 +12,7 @@ from pgpt_lib.cli import main
 from pgpt_lib.course.leaderboard import leaderboard, skill
 from pgpt_lib.course.projects import BOXES, PROJECTS, SIGNAL, project_page
 from pgpt_lib.course.splits import DATASET, SPLIT, write_split
+from pgpt_lib.data.images import read_image
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.errors import InputError
 from pgpt_lib.project import ROOT
@@ -47,7 +48,7 @@ def hand_in(folder: Path, truths: dict[str, list[Truth]], open_right: int, hidde
     return folder
 
 
-def test_students_cannot_tell_the_scene_from_what_they_get(splits):
+def test_students_cannot_tell_the_scene_from_what_they_get(splits, truths):
     for name, folder in splits.items():
         seed = json.loads((folder / "truth" / "world.json").read_text())["seed"]
         questions = json.loads((folder / "questions" / "questions.json").read_text())
@@ -55,12 +56,31 @@ def test_students_cannot_tell_the_scene_from_what_they_get(splits):
         names = {path.name for path in (folder / "questions").iterdir()}
         assert names == {"questions.json", "picture_00001.png", "picture_00002.png"}
         assert {q["image"] for q in questions} == names - {"questions.json"}
+        numbers = list(range(1, len(questions) + 1))  # whatever the seed
+        assert [q["sent_id"] for q in questions] == numbers
+        assert sorted(t.sent_id for t in truths[name]) == sorted(t.ref_id for t in truths[name]) == numbers
         if name == "hidden":
-            assert seed > 100  # drawn
+            assert seed > 2**40  # drawn, and not to be found by trying
+            assert not any(str(seed) in path.read_text(errors="ignore") for path in (folder / "questions").iterdir())
     with pytest.raises(InputError, match="not an empty folder"):
         write_split(splits["open"], 2)
     with pytest.raises(InputError, match="--pictures is 0"):
         write_split(splits["open"] / "new", 0)
+
+
+def test_a_questions_number_is_that_of_its_truth_and_says_nothing_of_its_scene(tmp_path):
+    write_split(tmp_path, pictures=4, seed=5, level="smoke")
+    truth = RefCOCO(tmp_path / "truth", DATASET, SPLIT)
+    asked = {q["sent_id"]: q for q in json.loads((tmp_path / "questions" / "questions.json").read_text())}
+    for ref in truth.refs:
+        for sentence in ref.sentences:
+            question = asked.pop(sentence.sent_id)
+            assert question["expression"] == sentence.text
+            picture = read_image(tmp_path / "questions" / question["image"])
+            assert (picture == truth.load_image(ref.image_id)).all()
+    assert not asked
+    scenes = [int(ref.image_id) for ref in sorted(truth.refs, key=lambda ref: ref.ref_id)]
+    assert scenes != sorted(scenes)
 
 
 def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_path, splits, truths):
