@@ -7,16 +7,24 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from pgpt_lib.checkpoint_files import State
 from pgpt_lib.cli import main
-from pgpt_lib.course.leaderboard import leaderboard, skill
+from pgpt_lib.config import load_profile
+from pgpt_lib.course import answering
+from pgpt_lib.course.leaderboard import claim, leaderboard, skill
 from pgpt_lib.course.projects import BOXES, PROJECTS, SIGNAL, project_page
 from pgpt_lib.course.splits import DATASET, SPLIT, write_split
 from pgpt_lib.data.images import read_image
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.errors import InputError
+from pgpt_lib.files import write_json
+from pgpt_lib.model import build_model
 from pgpt_lib.project import ROOT
 from pgpt_lib.scoring import Truth, score_predictions, truths_of
+from pgpt_lib.signals import SIGNALS, DepthSignal
+from pgpt_lib.signals.base import MLP
 
 
 @pytest.fixture(scope="module")
@@ -136,21 +144,83 @@ def test_the_command_prints_a_table_or_one_object(tmp_path, splits, truths, caps
 
 
 def test_a_checkpoint_answers_the_questions(tmp_path, monkeypatch, splits, truths):
-    from pgpt_lib.checkpoint_files import State
-    from pgpt_lib.config import load_profile
-    from pgpt_lib.course import answering
-    from pgpt_lib.model import build_model
-
     profile = load_profile("smoke")
     model = build_model(profile, 0)
-    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, State(profile, 0, 40)))
+    state = State(profile, 0, 40)
+    monkeypatch.setattr(answering, "find_checkpoint", lambda path: (path / "mine" / "checkpoint" / "step_40", state))
+    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, state))
     done = answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json")
     given = json.loads((tmp_path / "open.json").read_text())
     assert [set(entry) for entry in given] == [{"sent_id", "bbox"}] * len(truths["open"])
     assert score_predictions(given, truths["open"])["missing"] == 0 and done["questions"] == len(given)
-    assert done["budget"]["samples"] == 40 * profile.training.batch_size and done["budget"]["parameters"] > 1000
+    own = 40 * profile.training.batch_size * profile.data.turns
+    assert done["budget"]["samples"] == own and done["budget"]["parameters"] > 1000
+    write_json(tmp_path / "mine" / "base.json", {"checkpoint": "x", "questions": 1000})  # as fine-tuning leaves it
+    again = answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json")
+    assert again["budget"]["samples"] == 1000 + own
+    with pytest.raises(InputError, match="--quantity 'centre' is no signal .* it has box, mask, depth"):
+        answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json", "centre")
     with pytest.raises(InputError, match="questions.json"):
         answering.answer_questions(tmp_path, splits["open"] / "truth", tmp_path / "open.json")
+
+
+class Centre(DepthSignal):
+    """The middle of the box, as a student may write it."""
+
+    name, loss_names = "centre", ("centre",)
+
+    def __init__(self, hidden_size, feature_size, grid, width=None):
+        super().__init__(hidden_size, feature_size, grid)
+        self.encoder, self.decoder = MLP(2, 16, hidden_size), MLP(hidden_size, 2)
+
+    def collate(self, regions, placements):
+        values = [p.box_to_input(r.box) if r.box else (0.0,) * 4 for r, p in zip(regions, placements, strict=True)]
+        corners = torch.tensor(values, dtype=torch.float32).reshape(-1, 2, 2)
+        return corners.mean(1), torch.tensor([r.box is not None for r in regions])
+
+    def restore(self, prediction, placement, threshold=0.5):
+        x, y = prediction.tolist()
+        return {"centre": placement.box_from_input((x, y, x, y))[:2]}
+
+
+def test_a_signal_of_ones_own_answers_and_is_claimed(tmp_path, monkeypatch, splits, truths, capsys):
+    monkeypatch.setitem(SIGNALS, "centre", Centre)
+    profile = load_profile("smoke", {"signals": ["box", "mask", "centre"]})
+    model, state = build_model(profile, 0), State(profile, 0, 40)
+    monkeypatch.setattr(answering, "find_checkpoint", lambda path: (path, state))
+    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, state))
+    asked, out = splits["open"] / "questions", tmp_path / "open.json"
+    logits = type(model).logits
+
+    def pointing(self, states, table):  # an untrained model may say nothing
+        return logits(self, states, table).index_fill(1, torch.tensor([self.chat.vis_id]), 1e3)
+
+    monkeypatch.setattr(type(model), "logits", pointing)
+    done = answering.answer_questions(tmp_path, asked, out, "centre")
+    given = json.loads(out.read_text())
+    assert [set(entry) for entry in given] == [{"sent_id", "value"}] * len(truths["open"])
+    assert done["emitted"] == len(given) and all(len(entry["value"]) == 2 for entry in given)
+    line = ["course", "claim", "--predictions", out, "--open", splits["open"], "--quantity", "centre", "--json"]
+    with pytest.raises(SystemExit) as end:
+        main(list(map(str, line)))
+    assert end.value.code == 0
+    claimed = json.loads(capsys.readouterr().out)
+    assert claimed == {"project": "own-signal", "skill": pytest.approx(skill(given, truths["open"], "centre"))}
+    monkeypatch.setattr(Centre, "restore", lambda self, *given: {"middle": 0.5})
+    with pytest.raises(InputError, match="restore must give"):
+        answering.answer_questions(tmp_path, asked, out, "centre")
+
+
+def test_the_claim_is_what_the_leaderboard_finds(tmp_path, splits, truths):
+    given = boxes(truths["open"], 2)
+    write_json(tmp_path / "open.json", given)
+    found = claim(tmp_path / "open.json", splits["open"])
+    assert found == {"project": "better-boxes", "acc@0.5": pytest.approx(2 / len(given))}
+    write_json(tmp_path / "open.json", given[1:])
+    with pytest.raises(InputError, match="leaves out 1 questions"):
+        claim(tmp_path / "open.json", splits["open"])
+    write_json(tmp_path / "open.json", centres(truths["open"]))
+    assert claim(tmp_path / "open.json", splits["open"], "centre")["skill"] == pytest.approx(1)
 
 
 def centres(truths: list[Truth]) -> list[dict]:
