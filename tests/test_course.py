@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
 import os
 import re
@@ -63,6 +64,15 @@ def test_students_get_no_line_of_a_solution_and_no_hidden_value(course):
         assert not re.search(r"(?<!\d)1234(?!\d)", text)
         counted += len(secret)
     assert counted > 60
+
+
+def test_no_other_page_for_students_shows_a_solution(course):
+    pages = [*course.glob("syllabus.*"), *(course / "projects").iterdir()]
+    assert len(pages) == 4
+    secret = {line for path in notebook_sources.sources() for line in secrets_of(path.read_text(encoding="utf-8"))}
+    for page in pages:
+        text = html.unescape(page.read_text(encoding="utf-8"))
+        assert [line for line in (*secret, "grading_seed", "BEGIN SOLUTION", "HIDDEN TESTS") if line in text] == []
 
 
 def test_ids_of_released_cells_say_nothing_about_their_content(course):
