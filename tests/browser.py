@@ -39,14 +39,14 @@ def _missing(what: str) -> NoReturn:
 
 
 @contextlib.contextmanager
-def open_page(width: int = 1280, height: int = 900, timeout_seconds: float = 30) -> Iterator[Any]:
-    """A page of a browser that asks nobody else; `timeout_seconds` is for each step."""
+def open_page(width: int = 1280, height: int = 900, timeout_seconds: float = 30, scripts: bool = True) -> Iterator[Any]:
+    """A page of a browser that asks nobody else; `timeout_seconds` is for each step, `scripts` for pages' own."""
     path = find_browser()
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=list(ALONE))
-        page = browser.new_page(viewport={"width": width, "height": height})
+        page = browser.new_page(viewport={"width": width, "height": height}, java_script_enabled=scripts)
         page.set_default_timeout(1000 * timeout_seconds)
         yield page
         browser.close()

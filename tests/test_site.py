@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import open_page
 
 from pgpt_lib import project, reproduce
 from pgpt_lib.errors import InputError, RunError
@@ -349,13 +350,37 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A site of one executed notebook and little of the library, the run's folder, and what the build told."""
+    folder = tmp_path_factory.mktemp("built")
+    run = report(folder / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
+        patch.chdir(folder)
+        yield folder / "site", run, building.build(Path("site"), str(run))
+
+
 @pytest.mark.slow
 @with_sphinx
-def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
-    out, run = tmp_path / "site", report(tmp_path / "mine")
-    monkeypatch.chdir(tmp_path)
-    laid, found = building.build(Path("site"), str(run))
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_lesson_reads_without_scripts_on_a_desk_and_on_a_phone(built, width):
+    fits = "document.documentElement.scrollWidth"
+    with open_page(width, scripts=False) as page:
+        page.goto((built[0] / "notebooks" / "03_losses.html").as_uri())
+        assert page.evaluate(fits) <= width
+        solution = page.locator("details").filter(has_text="Show a solution").first
+        code = solution.locator("pre").first
+        assert not code.is_visible()
+        solution.locator("summary").first.click()
+        assert code.is_visible() and "def my_" in code.inner_text()
+        assert page.evaluate(fits) <= width
+
+
+@pytest.mark.slow
+@with_sphinx
+def test_the_site_builds_without_a_warning(built):
+    out, run, (laid, found) = built
     assert laid.executed == {"00_setup_and_data": run} and found.problems == [] and found.figures >= 1
     page = (out / "notebooks/00_setup_and_data.html").read_text()
     assert 'alt="Two dots [a]"' in page and "<details" in page
@@ -370,7 +395,7 @@ def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="(?s)Sphinx warns.*nowhere"):
         building.build(out, str(run))
     assert (out / "index.html").exists()
-    assert not [path for path in tmp_path.iterdir() if path.name not in ("site", "mine")]
+    assert not [path for path in out.parent.iterdir() if path.name not in ("site", "mine")]
 
 
 def _all_but(*names):
