@@ -126,6 +126,7 @@ def test_the_syllabus_has_all_exercises(course):
     exercises = [e for lesson in lessons for e in lesson.exercises]
     assert all(f"`{e.name}`" in text for e in exercises)
     assert f"{len(exercises)} exercises, {sum(e.points for e in exercises):g} points" in text
+    assert f"more than {max(e.minutes for e in exercises)} minutes: the projects are the long ones" in text
     for lesson in lessons:
         assert all(objective in text for objective in lesson.front.objectives)
     assert "<table>" in (course / "syllabus.html").read_text(encoding="utf-8")
