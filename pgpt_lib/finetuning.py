@@ -6,17 +6,21 @@ import math
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import PartialState
 
 from .checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
+from .checkpoint_files import State
 from .config import Profile
 from .data.streams import build_stream
 from .files import read_json, write_json
 from .processes import join_processes, place
 from .train_log import TrainLog
 from .training import OnLog, TrainResult, batch_maker, fit, result_of, starting_point
+
+BASE = "base.json"  # in a fine-tune's folder: the weights that it started from, and what these had been trained on
 
 
 def fine_tune(
@@ -64,7 +68,7 @@ def fine_tune(
     profile = state.profile.model_copy(update={"training": training, "data": data, "losses": losses})
     out = Path(out_dir)
     with PartialState(cpu=not torch.accelerator.is_available()).main_process_first():
-        _drop_if_stale(out, checkpoint_hash(base))
+        _drop_if_stale(out, {"checkpoint": checkpoint_hash(base), "questions": questions_seen(base, state)})
         start = starting_point(out, profile, seed, resume=True)
     if start and start[1].step == steps:
         return result_of(start[0], TrainLog(out / "train.jsonl"), steps)
@@ -83,10 +87,27 @@ def accumulation_for(profile: Profile, processes: int) -> int:
     return max(training.accumulation, math.ceil(training.batch_size / (processes * micro_batch)))
 
 
-def _drop_if_stale(out: Path, base: str) -> None:
+def questions_seen(step: Path, state: State) -> int:
+    """How many questions a checkpoint was trained on at most, by all trainings that led to it.
+
+    A dialogue may hold up to `data.turns` of them. What came before a fine-tune is noted in `base.json`, beside the
+    folder of its checkpoints; a checkpoint that was taken out of there counts from its own training's start.
+
+    Args:
+        step: the checkpoint, a `step_N`.
+        state: its state.
+    """
+    before = read_json(step.absolute().parent.parent / BASE)
+    earlier = before.get("questions", 0) if isinstance(before, dict) else 0
+    return int(earlier) + state.step * state.profile.training.batch_size * state.profile.data.turns
+
+
+def _drop_if_stale(out: Path, base: dict[str, Any]) -> None:
     """Forget a fine-tune that started from other weights, and note which ones this one starts from."""
-    note = out / "base.json"
-    if read_json(note) != {"checkpoint": base}:
+    note = out / BASE
+    known = read_json(note)
+    if not isinstance(known, dict) or known.get("checkpoint") != base["checkpoint"]:
         shutil.rmtree(out / "checkpoint", ignore_errors=True)
         (out / "train.jsonl").unlink(missing_ok=True)
-        write_json(note, {"checkpoint": base})
+    if known != base:
+        write_json(note, base)

@@ -7,7 +7,7 @@ trained on that. So the loop is our own: batched, padded on the left, with a key
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
@@ -21,6 +21,8 @@ from .batch import Batch, LoadImages
 from .data.sample import Sample
 from .model import PerceptionGPT, locate_positions
 from .regions import Region
+
+OF_A_REGION = frozenset(entry.name for entry in fields(Region))
 
 
 @dataclass
@@ -194,10 +196,11 @@ def _answer(
     placement = model.placement(sample)
     decoded = []
     for k in range(len(picks)):
-        fields: dict[str, Any] = {"box": None}
+        known: dict[str, Any] = {"box": None}
         for name in predictions:
-            fields |= model.signal(name).restore(predictions[name][k], placement, threshold)
-        decoded.append(Region(**fields))
+            restored = model.signal(name).restore(predictions[name][k], placement, threshold)
+            known |= {key: value for key, value in restored.items() if key in OF_A_REGION}  # else only in `predictions`
+        decoded.append(Region(**known))
     written, representation = model.chat.decode(ids), model.chat.representation
     if representation is None:
         return Answer(written, ids, [], states, predictions)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import html
 import json
 import os
 import re
@@ -65,6 +66,15 @@ def test_students_get_no_line_of_a_solution_and_no_hidden_value(course):
     assert counted > 60
 
 
+def test_no_other_page_for_students_shows_a_solution(course):
+    pages = [*course.glob("syllabus.*"), *(course / "projects").iterdir()]
+    assert len(pages) == 4
+    secret = {line for path in notebook_sources.sources() for line in secrets_of(path.read_text(encoding="utf-8"))}
+    for page in pages:
+        text = html.unescape(page.read_text(encoding="utf-8"))
+        assert [line for line in (*secret, "grading_seed", "BEGIN SOLUTION", "HIDDEN TESTS") if line in text] == []
+
+
 def test_ids_of_released_cells_say_nothing_about_their_content(course):
     for path in (course / "release").rglob("*.ipynb"):
         assert [cell["id"] for cell in notebook(path).cells] == [
@@ -116,6 +126,7 @@ def test_the_syllabus_has_all_exercises(course):
     exercises = [e for lesson in lessons for e in lesson.exercises]
     assert all(f"`{e.name}`" in text for e in exercises)
     assert f"{len(exercises)} exercises, {sum(e.points for e in exercises):g} points" in text
+    assert f"more than {max(e.minutes for e in exercises)} minutes: the projects are the long ones" in text
     for lesson in lessons:
         assert all(objective in text for objective in lesson.front.objectives)
     assert "<table>" in (course / "syllabus.html").read_text(encoding="utf-8")

@@ -57,6 +57,13 @@ FLOODED_CELL = """def my_bce_loss(logits, target):
 while True:
     print(1000 * "loss ")"""
 
+COUNTING = """import itertools
+calls = itertools.count()
+
+
+def my_giou_test(giou):
+    return next(calls) % 11 < 4  # right ones come first, do they not?"""
+
 
 def read_grades(out: Path) -> tuple[dict[tuple[str, str], float], dict[tuple[str, str], str]]:
     """Points and messages of the table, by student and exercise."""
@@ -65,9 +72,9 @@ def read_grades(out: Path) -> tuple[dict[tuple[str, str], float], dict[tuple[str
     return {key: float(row["points"]) for key, row in rows.items()}, {key: row["message"] for key, row in rows.items()}
 
 
-def hand_in(folder: Path, student: str, **changed: str | None) -> None:
+def hand_in(folder: Path, student: str, assignment: str = NAME, **changed: str | None) -> None:
     """The solved assignment, with some exercises' cells written otherwise, or deleted where it says None."""
-    lesson = read_lesson(ROOT / "notebooks" / "src" / f"{NAME}.py")
+    lesson = read_lesson(ROOT / "notebooks" / "src" / f"{assignment}.py")
     solved = solution_version(lesson.graded)
     for made, cell in zip(solved.cells, lesson.graded.cells, strict=True):
         if "nbgrader" in cell.metadata:
@@ -75,14 +82,27 @@ def hand_in(folder: Path, student: str, **changed: str | None) -> None:
             made.source = changed.get(cell.metadata.nbgrader.grade_id, made.source)
         made.source = made.source and made.source.replace('profile: str = "smoke"', 'profile: str = "my-own"')
     solved.cells = [cell for cell in solved.cells if cell.source is not None]
-    path = folder / student / NAME / f"{NAME}.ipynb"
+    path = folder / student / assignment / f"{assignment}.ipynb"
     path.parent.mkdir(parents=True)
     nbformat.write(solved, path)
 
 
+def keep_results(folder: Path) -> None:
+    """An executed copy of the lesson in which every cell has printed something."""
+    executed = nbformat.read(ROOT / "notebooks" / f"{NAME}.ipynb", as_version=4)
+    for number, cell in enumerate(executed.cells):
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", text=f"kept of cell {number}\n")]
+    path = folder / NAME / f"{NAME}.ipynb"
+    path.parent.mkdir(parents=True)
+    nbformat.write(executed, path)
+
+
 @pytest.mark.slow
-def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
+def test_a_class_is_graded_whatever_it_hands_in(tmp_path, monkeypatch):
     submitted, out = tmp_path / "submitted", tmp_path / "graded"
+    keep_results(tmp_path / "kept")
+    monkeypatch.setattr(grading, "STORED", (str(tmp_path / "kept"),))
     hand_in(submitted, "right", my_bce_loss=WARNING)
     hand_in(submitted, "wrong", my_dice_loss=POOLED)
     hand_in(submitted, "hanging", my_giou=HANGING)
@@ -107,6 +127,8 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     assert sorted(pages) == ["crashing", "hanging", "right", "wrong"]
     for page in pages.values():
         assert "grading_seed" not in page and "HIDDEN" not in page and str(SEED) not in page
+    # What a lesson's cell printed when it was last run stands where no submission needs it.
+    assert pages["right"].count("kept of cell ") >= 5
     assert "divide mask by mask" in pages["wrong"] and re.search(r"Score: 4\.0 / 6\.0", pages["wrong"])
 
     from nbgrader.api import Gradebook
@@ -124,6 +146,19 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path):
     (submitted / "no notebook" / NAME / f"{NAME}.ipynb").write_text("{}")
     again = grade_class(submitted, out, workers=1, limits=limits, log=told.append)
     assert again["graded"] == 1 and again["seed"] == SEED
+
+
+@pytest.mark.slow
+def test_another_assignment_is_graded_by_its_own_checks(tmp_path):
+    submitted, out, name = tmp_path / "submitted", tmp_path / "graded", "10_paper_code_ours"
+    hand_in(submitted, "right", name)
+    hand_in(submitted, "counting", name, my_giou_test=COUNTING)
+    grade_class(submitted, out, seed=SEED, workers=1, log=lambda line: None)
+    points, messages = read_grades(out)
+    exercises = ("my_giou_test", "my_code_test", "my_dice_test", "my_line")
+    assert [points["right", exercise] for exercise in exercises] == [2, 1, 2, 1]
+    assert [points["counting", exercise] for exercise in exercises] == [0, 1, 2, 1]
+    assert "right one time and wrong the other" in messages["counting", "my_giou_test"]
 
 
 @pytest.mark.slow

@@ -7,15 +7,24 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from pgpt_lib.checkpoint_files import State
 from pgpt_lib.cli import main
-from pgpt_lib.course.leaderboard import leaderboard, skill
+from pgpt_lib.config import load_profile
+from pgpt_lib.course import answering
+from pgpt_lib.course.leaderboard import claim, leaderboard, skill
 from pgpt_lib.course.projects import BOXES, PROJECTS, SIGNAL, project_page
 from pgpt_lib.course.splits import DATASET, SPLIT, write_split
+from pgpt_lib.data.images import read_image
 from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.errors import InputError
+from pgpt_lib.files import write_json
+from pgpt_lib.model import build_model
 from pgpt_lib.project import ROOT
 from pgpt_lib.scoring import Truth, score_predictions, truths_of
+from pgpt_lib.signals import SIGNALS, DepthSignal
+from pgpt_lib.signals.base import MLP
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +56,7 @@ def hand_in(folder: Path, truths: dict[str, list[Truth]], open_right: int, hidde
     return folder
 
 
-def test_students_cannot_tell_the_scene_from_what_they_get(splits):
+def test_students_cannot_tell_the_scene_from_what_they_get(splits, truths):
     for name, folder in splits.items():
         seed = json.loads((folder / "truth" / "world.json").read_text())["seed"]
         questions = json.loads((folder / "questions" / "questions.json").read_text())
@@ -55,12 +64,31 @@ def test_students_cannot_tell_the_scene_from_what_they_get(splits):
         names = {path.name for path in (folder / "questions").iterdir()}
         assert names == {"questions.json", "picture_00001.png", "picture_00002.png"}
         assert {q["image"] for q in questions} == names - {"questions.json"}
+        numbers = list(range(1, len(questions) + 1))  # whatever the seed
+        assert [q["sent_id"] for q in questions] == numbers
+        assert sorted(t.sent_id for t in truths[name]) == sorted(t.ref_id for t in truths[name]) == numbers
         if name == "hidden":
-            assert seed > 100  # drawn
+            assert seed > 2**40  # drawn, and not to be found by trying
+            assert not any(str(seed) in path.read_text(errors="ignore") for path in (folder / "questions").iterdir())
     with pytest.raises(InputError, match="not an empty folder"):
         write_split(splits["open"], 2)
     with pytest.raises(InputError, match="--pictures is 0"):
         write_split(splits["open"] / "new", 0)
+
+
+def test_a_questions_number_is_that_of_its_truth_and_says_nothing_of_its_scene(tmp_path):
+    write_split(tmp_path, pictures=4, seed=5, level="smoke")
+    truth = RefCOCO(tmp_path / "truth", DATASET, SPLIT)
+    asked = {q["sent_id"]: q for q in json.loads((tmp_path / "questions" / "questions.json").read_text())}
+    for ref in truth.refs:
+        for sentence in ref.sentences:
+            question = asked.pop(sentence.sent_id)
+            assert question["expression"] == sentence.text
+            picture = read_image(tmp_path / "questions" / question["image"])
+            assert (picture == truth.load_image(ref.image_id)).all()
+    assert not asked
+    scenes = [int(ref.image_id) for ref in sorted(truth.refs, key=lambda ref: ref.ref_id)]
+    assert scenes != sorted(scenes)
 
 
 def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_path, splits, truths):
@@ -116,21 +144,83 @@ def test_the_command_prints_a_table_or_one_object(tmp_path, splits, truths, caps
 
 
 def test_a_checkpoint_answers_the_questions(tmp_path, monkeypatch, splits, truths):
-    from pgpt_lib.checkpoint_files import State
-    from pgpt_lib.config import load_profile
-    from pgpt_lib.course import answering
-    from pgpt_lib.model import build_model
-
     profile = load_profile("smoke")
     model = build_model(profile, 0)
-    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, State(profile, 0, 40)))
+    state = State(profile, 0, 40)
+    monkeypatch.setattr(answering, "find_checkpoint", lambda path: (path / "mine" / "checkpoint" / "step_40", state))
+    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, state))
     done = answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json")
     given = json.loads((tmp_path / "open.json").read_text())
     assert [set(entry) for entry in given] == [{"sent_id", "bbox"}] * len(truths["open"])
     assert score_predictions(given, truths["open"])["missing"] == 0 and done["questions"] == len(given)
-    assert done["budget"]["samples"] == 40 * profile.training.batch_size and done["budget"]["parameters"] > 1000
+    own = 40 * profile.training.batch_size * profile.data.turns
+    assert done["budget"]["samples"] == own and done["budget"]["parameters"] > 1000
+    write_json(tmp_path / "mine" / "base.json", {"checkpoint": "x", "questions": 1000})  # as fine-tuning leaves it
+    again = answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json")
+    assert again["budget"]["samples"] == 1000 + own
+    with pytest.raises(InputError, match="--quantity 'centre' is no signal .* it has box, mask, depth"):
+        answering.answer_questions(tmp_path, splits["open"] / "questions", tmp_path / "open.json", "centre")
     with pytest.raises(InputError, match="questions.json"):
         answering.answer_questions(tmp_path, splits["open"] / "truth", tmp_path / "open.json")
+
+
+class Centre(DepthSignal):
+    """The middle of the box, as a student may write it."""
+
+    name, loss_names = "centre", ("centre",)
+
+    def __init__(self, hidden_size, feature_size, grid, width=None):
+        super().__init__(hidden_size, feature_size, grid)
+        self.encoder, self.decoder = MLP(2, 16, hidden_size), MLP(hidden_size, 2)
+
+    def collate(self, regions, placements):
+        values = [p.box_to_input(r.box) if r.box else (0.0,) * 4 for r, p in zip(regions, placements, strict=True)]
+        corners = torch.tensor(values, dtype=torch.float32).reshape(-1, 2, 2)
+        return corners.mean(1), torch.tensor([r.box is not None for r in regions])
+
+    def restore(self, prediction, placement, threshold=0.5):
+        x, y = prediction.tolist()
+        return {"centre": placement.box_from_input((x, y, x, y))[:2]}
+
+
+def test_a_signal_of_ones_own_answers_and_is_claimed(tmp_path, monkeypatch, splits, truths, capsys):
+    monkeypatch.setitem(SIGNALS, "centre", Centre)
+    profile = load_profile("smoke", {"signals": ["box", "mask", "centre"]})
+    model, state = build_model(profile, 0), State(profile, 0, 40)
+    monkeypatch.setattr(answering, "find_checkpoint", lambda path: (path, state))
+    monkeypatch.setattr(answering, "load_checkpoint", lambda path: (model, state))
+    asked, out = splits["open"] / "questions", tmp_path / "open.json"
+    logits = type(model).logits
+
+    def pointing(self, states, table):  # an untrained model may say nothing
+        return logits(self, states, table).index_fill(1, torch.tensor([self.chat.vis_id]), 1e3)
+
+    monkeypatch.setattr(type(model), "logits", pointing)
+    done = answering.answer_questions(tmp_path, asked, out, "centre")
+    given = json.loads(out.read_text())
+    assert [set(entry) for entry in given] == [{"sent_id", "value"}] * len(truths["open"])
+    assert done["emitted"] == len(given) and all(len(entry["value"]) == 2 for entry in given)
+    line = ["course", "claim", "--predictions", out, "--open", splits["open"], "--quantity", "centre", "--json"]
+    with pytest.raises(SystemExit) as end:
+        main(list(map(str, line)))
+    assert end.value.code == 0
+    claimed = json.loads(capsys.readouterr().out)
+    assert claimed == {"project": "own-signal", "skill": pytest.approx(skill(given, truths["open"], "centre"))}
+    monkeypatch.setattr(Centre, "restore", lambda self, *given: {"middle": 0.5})
+    with pytest.raises(InputError, match="restore must give"):
+        answering.answer_questions(tmp_path, asked, out, "centre")
+
+
+def test_the_claim_is_what_the_leaderboard_finds(tmp_path, splits, truths):
+    given = boxes(truths["open"], 2)
+    write_json(tmp_path / "open.json", given)
+    found = claim(tmp_path / "open.json", splits["open"])
+    assert found == {"project": "better-boxes", "acc@0.5": pytest.approx(2 / len(given))}
+    write_json(tmp_path / "open.json", given[1:])
+    with pytest.raises(InputError, match="leaves out 1 questions"):
+        claim(tmp_path / "open.json", splits["open"])
+    write_json(tmp_path / "open.json", centres(truths["open"]))
+    assert claim(tmp_path / "open.json", splits["open"], "centre")["skill"] == pytest.approx(1)
 
 
 def centres(truths: list[Truth]) -> list[dict]:

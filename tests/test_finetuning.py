@@ -3,12 +3,12 @@
 import pytest
 
 from pgpt_lib import training
-from pgpt_lib.checkpoint import load_checkpoint
+from pgpt_lib.checkpoint import find_checkpoint, load_checkpoint
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import series
 from pgpt_lib.evaluation.series import MAIN, PHOTOS, evaluation_sets, functions_shown
-from pgpt_lib.finetuning import accumulation_for, fine_tune
+from pgpt_lib.finetuning import accumulation_for, fine_tune, questions_seen
 from pgpt_lib.training import train
 
 
@@ -24,6 +24,8 @@ def test_fine_tuning_goes_on_from_the_checkpoint_and_leaves_it(trained, tmp_path
     tuned = fine_tune(trained.checkpoint, tmp_path / "tuned", {"question": 1}, 2, 0, progress=False)
     assert tuned.steps == 2 and tuned.checkpoint.parent.parent == tmp_path / "tuned"
     assert before == {f: f.read_bytes() for f in trained.checkpoint.rglob("*") if f.is_file()}
+    found, state = find_checkpoint(tuned.checkpoint)
+    assert questions_seen(found, state) == 2 * questions_seen(*find_checkpoint(trained.checkpoint)) > 0
     again = fine_tune(trained.checkpoint, tmp_path / "tuned", {"question": 1}, 2, 0, progress=False)
     assert again.resumed_from == 2 and again.losses == tuned.losses, "a finished fine-tune is not done again"
     same = {f.name: f.read_bytes() for f in tuned.checkpoint.glob("*.safetensors")}

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from browser import open_page
 
 from pgpt_lib import project, reproduce
 from pgpt_lib.errors import InputError, RunError
@@ -113,8 +114,8 @@ def test_a_notebook_can_be_found_and_ends_with_questions_and_reading(path):
     assert len(re.findall(r"\b(?:19|20)\d\d\b", reading)) >= 3, f"papers with venue and year are lacking: {reading}"
 
 
-def executed(folder, place="mask", number=0):
-    """A run's folder with one executed notebook that shows a picture."""
+def executed(folder, place="mask", number=0, source="# dots\n1"):
+    """A run's folder with one executed notebook that shows a picture; without `source` the code is today's."""
     slug = NOTEBOOKS[number].stem
     path = folder / slug / f"{slug}.ipynb"
     lesson = nbformat.read(NOTEBOOKS[number], as_version=4)
@@ -122,21 +123,21 @@ def executed(folder, place="mask", number=0):
     metadata = {"image/png": {"alt": "Two dots [a]"}}
     data = {"image/png": PICTURE, "text/plain": "<Image>"}
     left_open = nbformat.v4.new_output("display_data", data)
-    code[1].source = "# dots\n1"
+    code[1].source = source or code[1].source
     code[1].outputs = [left_open, nbformat.v4.new_output("display_data", data, metadata=metadata)]
     text = f"See [*mask*](../../../docs/glossary.md#{place}), made in notebook 05.\n"
-    lesson.cells[1] = nbformat.v4.new_markdown_cell(text)
+    lesson.cells[2] = nbformat.v4.new_markdown_cell(text)
     path.parent.mkdir(parents=True)
     nbformat.write(lesson, path)
     return path
 
 
-def report(folder, number=0):
+def report(folder, number=0, source="# dots\n1"):
     """A run's folder with a report, a figure and one executed notebook."""
-    path = executed(folder, number=number)
+    path = executed(folder, number=number, source=source)
     (path.parent / "dots.png").write_bytes(base64.b64decode(PICTURE))
     result = {"slug": path.stem, "profile": "toy", "seed": 3, "figures": [{"file": "dots.png", "alt": "Two dots"}]}
-    write_json(path.parent / "result.json", result)
+    write_json(path.parent / "result.json", result | {"commit": "0123456789abcdef"})
     facts = {"data": "Toy data.", "machine": {"processor": "x", "cores": 1, "memory_gb": 1, "accelerators": []}}
     facts |= {"profile": "toy", "seed": 3, "commit": "c", "checkpoint": None, "seconds": {path.stem: 2.0}}
     write_json(folder / "report.json", facts | {"versions": {}, "tables": {}, "claims": {}, "metrics": {}})
@@ -152,7 +153,7 @@ def test_an_executed_lesson_keeps_words_of_its_pictures_and_its_links(tmp_path):
     assert len(outputs) == 1
     shown = re.fullmatch(r"!\[Two dots \\\[a\\\]\]\((.+)\)", outputs[0]["data"]["text/markdown"])
     assert (target.parent / shown[1]).stat().st_size > 50 and list(outputs[0]["data"]) == ["text/markdown"]
-    assert "(../docs/glossary.md#mask), made in [notebook 05](05_training.ipynb)" in lesson.cells[1].source
+    assert "(../docs/glossary.md#mask), made in [notebook 05](05_training.ipynb)" in lesson.cells[2].source
     first = lesson.cells[0].source
     facts = front_matter(nbformat.read(path, as_version=4), path.stem)
     assert "Executed in the profile `toy`." in first and facts.objectives[0] in first and "```yaml" not in first
@@ -224,6 +225,26 @@ def test_each_notebook_comes_from_the_first_report_that_has_it(tmp_path, monkeyp
     page = (tmp_path / "source/reports/toy/index.md").read_text()
     assert f'href="../../notebooks/{NOTEBOOKS[1].stem}.html"' in page and NOTEBOOKS[0].stem in page
     assert (tmp_path / "extra/reports/toy" / NOTEBOOKS[1].stem / "dots.png").exists()
+
+
+def test_an_outdated_execution_says_so_and_a_current_one_is_preferred(tmp_path, monkeypatch):
+    for folder in ("docs", "notebooks"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "pgpt_lib").mkdir()
+    monkeypatch.setattr(project, "ROOT", tmp_path)
+    slug, changed = NOTEBOOKS[0].stem, "The notebook's code has changed since:** this is that of commit `0123456789`."
+    old = report(tmp_path / "reports" / "cpu")
+    laid = lay_out(tmp_path / "one", tmp_path / "extra1", [old])
+    assert laid.outdated == (slug,) and laid.executed == {slug: old}
+    assert changed in nbformat.read(tmp_path / "one/notebooks" / f"{slug}.ipynb", as_version=4).cells[0].source
+    new = report(tmp_path / "reports" / "smoke", source=None)
+    laid = lay_out(tmp_path / "two", tmp_path / "extra2", [old, new])
+    assert laid.outdated == () and laid.executed == {slug: new}
+    page = nbformat.read(tmp_path / "two/notebooks" / f"{slug}.ipynb", as_version=4)
+    assert changed not in page.cells[0].source
+    today = nbformat.read(NOTEBOOKS[0], as_version=4)
+    assert len(page.cells) == len(today.cells) and "made in" not in page.cells[2].source  # prose of today
+    assert any("Two dots" in str(cell.get("outputs")) for cell in page.cells)  # what the run showed
 
 
 def test_a_notebook_that_the_guide_does_not_name_is_found_by_its_objectives():
@@ -329,13 +350,37 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """A site of one executed notebook and little of the library, the run's folder, and what the build told."""
+    folder = tmp_path_factory.mktemp("built")
+    run = report(folder / "mine")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
+        patch.chdir(folder)
+        yield folder / "site", run, building.build(Path("site"), str(run))
+
+
 @pytest.mark.slow
 @with_sphinx
-def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
-    monkeypatch.setattr("pgpt_lib.site.layout.UNDOCUMENTED", _all_but("regions", "files"))
-    out, run = tmp_path / "site", report(tmp_path / "mine")
-    monkeypatch.chdir(tmp_path)
-    laid, found = building.build(Path("site"), str(run))
+@pytest.mark.parametrize("width", [1280, 390])
+def test_a_lesson_reads_without_scripts_on_a_desk_and_on_a_phone(built, width):
+    fits = "document.documentElement.scrollWidth"
+    with open_page(width, scripts=False) as page:
+        page.goto((built[0] / "notebooks" / "03_losses.html").as_uri())
+        assert page.evaluate(fits) <= width
+        solution = page.locator("details").filter(has_text="Show a solution").first
+        code = solution.locator("pre").first
+        assert not code.is_visible()
+        solution.locator("summary").first.click()
+        assert code.is_visible() and "def my_" in code.inner_text()
+        assert page.evaluate(fits) <= width
+
+
+@pytest.mark.slow
+@with_sphinx
+def test_the_site_builds_without_a_warning(built):
+    out, run, (laid, found) = built
     assert laid.executed == {"00_setup_and_data": run} and found.problems == [] and found.figures >= 1
     page = (out / "notebooks/00_setup_and_data.html").read_text()
     assert 'alt="Two dots [a]"' in page and "<details" in page
@@ -350,7 +395,7 @@ def test_the_site_builds_without_a_warning(tmp_path, monkeypatch):
     with pytest.raises(RunError, match="(?s)Sphinx warns.*nowhere"):
         building.build(out, str(run))
     assert (out / "index.html").exists()
-    assert not [path for path in tmp_path.iterdir() if path.name not in ("site", "mine")]
+    assert not [path for path in out.parent.iterdir() if path.name not in ("site", "mine")]
 
 
 def _all_but(*names):

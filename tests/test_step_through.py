@@ -1,4 +1,4 @@
-"""A notebook as a reader meets it: JupyterLab in a real browser, cell by cell, and a widget that moves.
+"""A notebook as a reader meets it: JupyterLab in a real browser, cell by cell, and every control of its views.
 
 PGPT_STEP_THROUGH names other notebooks than the one below, or says `all`; PGPT_STEP_SECONDS is how long a cell may be
 silent.
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import browser
 import nbformat
 import pytest
 from browser import find_browser, free_port, open_page, wait_for_port
@@ -91,30 +92,50 @@ def run_cell(page: Any, index: int) -> dict[str, Any]:
     return state | {"silent": silent, "seconds": time.monotonic() - began}
 
 
-def move_a_widget(page: Any) -> bool:
-    """Change the first control in view, and see whether the drawing below it changes; False where there is none."""
+def settled(page: Any, view: Any) -> str:
+    """The address of a view's drawing, once no further redrawing is under way."""
+    drawn, seen = "", view.locator("img").first.get_attribute("src")
+    while drawn != seen:
+        page.wait_for_timeout(500)
+        page.wait_for_function(READY)
+        drawn, seen = seen, view.locator("img").first.get_attribute("src")
+    return str(seen)
+
+
+def move_controls(page: Any) -> int:
+    """Change every control of the last view, one by one, and see that its drawing changes; gives how many there are."""
     view = page.locator(".jp-Notebook .jp-OutputArea .widget-vbox").filter(has=page.locator("img")).last
-    if not view.count():
-        return False
     view.scroll_into_view_if_needed()
-    before = view.locator("img").first.get_attribute("src")
-    handle, choice = view.locator(".noUi-handle").first, view.locator("select").first
-    if handle.count():
-        handle.focus()
-        for _ in range(5):
-            handle.press("ArrowRight")
-    else:
-        choice.select_option(index=1)
-    page.wait_for_function("([e, src]) => e.querySelector('img') && e.querySelector('img').src !== src",
-                           arg=[view.element_handle(), before])  # fmt: skip
-    return True
+    controls = view.locator(":scope > .widget-slider, :scope > .widget-dropdown")
+    for place in range(controls.count()):
+        before = settled(page, view)
+        handle = controls.nth(place).locator(".noUi-handle")
+        if handle.count():
+            handle.first.focus()
+            for _ in range(5):
+                handle.first.press("ArrowRight")
+        else:
+            controls.nth(place).locator("select").select_option(index=1)
+        page.wait_for_function("([e, src]) => e.querySelector('img') && e.querySelector('img').src !== src",
+                               arg=[view.element_handle(), before])  # fmt: skip
+    return int(controls.count())
+
+
+def test_a_browser_that_is_needed_is_an_error_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser, "BROWSERS", ("no-such-browser",))
+    monkeypatch.setenv(browser.NEEDED, "1")
+    with pytest.raises(pytest.fail.Exception, match="PGPT_NEED_BROWSER.*no-such-browser"):
+        find_browser()
+    monkeypatch.delenv(browser.NEEDED)
+    with pytest.raises(pytest.skip.Exception, match="no-such-browser"):
+        find_browser()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", LESSONS if WANTED == "all" else WANTED.split(","))
-def test_a_lesson_runs_cell_by_cell_and_its_widget_moves(lab: tuple[str, Path], lesson: str) -> None:
+def test_a_lesson_runs_cell_by_cell_and_its_widgets_move(lab: tuple[str, Path], lesson: str) -> None:
     address, folder = lab
-    name, moved = put(lesson, folder), 0
+    name, moved = put(lesson, folder), list[int]()
     with open_page(1280, 1000, timeout_seconds=2 * SILENT) as page:
         page.goto(f"{address}/tree/{name}")
         page.wait_for_function(READY)
@@ -130,8 +151,8 @@ def test_a_lesson_runs_cell_by_cell_and_its_widget_moves(lab: tuple[str, Path], 
             if state["code"] and "view.show()" in page.evaluate(
                 "i => jupyterapp.shell.currentWidget.content.widgets[i].model.sharedModel.source", index
             ):
-                moved += move_a_widget(page)
+                moved.append(move_controls(page))
                 page.evaluate("i => { jupyterapp.shell.currentWidget.content.activeCellIndex = i; }", index + 1)
                 page.locator(".jp-Notebook").press("Escape")
-    assert moved, "no widget was seen"
+    assert moved and all(moved), f"controls that were moved, by view: {moved}"
     assert (folder / "out" / lesson / "result.json").exists()

@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import pkgutil
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import CodeType, FrameType
 from typing import Any
@@ -19,7 +20,8 @@ def calls_to(names: Sequence[str]) -> Iterator[list[str]]:
 
     Functions are told by their code, so that an alias is no way round. One of the library whose module is not loaded
     yet is told by where it is defined: nothing is loaded for a check alone. A compiled one has no code: it is replaced
-    in its module meanwhile, and seen when it is called from there, not by an alias that was made before.
+    in its module meanwhile, and seen when it is called from there, not by an alias that was made before. Threads that
+    are started inside are watched too; threads that were there before and other processes are not.
 
     Args:
         names: as "pgpt_lib.boxes.generalized_iou"; of the library, where they are defined or imported from.
@@ -52,14 +54,16 @@ def calls_to(names: Sequence[str]) -> Iterator[list[str]]:
             elif code.co_name in shorts and f"{frame.f_globals.get('__name__')}.{code.co_qualname}" in unloaded:
                 called.append(code.co_name)
 
-        before = sys.getprofile()
+        before, before_in_threads = sys.getprofile(), threading.getprofile()
         if codes or unloaded:
             sys.setprofile(note)
+            threading.setprofile(note)
         try:
             yield called
         finally:
             if codes or unloaded:
                 sys.setprofile(before)
+                threading.setprofile(before_in_threads)
 
 
 def _loaded(name: str) -> Any:

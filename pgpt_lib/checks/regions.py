@@ -66,7 +66,7 @@ def check_mask_bounds(solution: Function, seed: int = 0) -> None:
                 _as_row(lambda bitmap: corners(bitmap) or (0, 0, bitmap.shape[1], bitmap.shape[0])),
             ),
         ],
-        forbidden=["pgpt_lib.masks.mask_bounds", "pycocotools.mask.toBbox"],
+        forbidden=["pgpt_lib.masks.mask_bounds", "pycocotools.mask.toBbox", "pycocotools._mask.toBbox"],
     )
 
 

@@ -6,6 +6,7 @@ pass, however they are written, and turn down each wrong one.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -54,6 +55,7 @@ def check_giou_test(solution: Function, seed: int = 0) -> None:
             "DIoU, which punishes the distance of the centres": lambda a, b: iou(a, b) - _distance(a, b),
         },
         forbidden=["pgpt_lib.boxes.generalized_iou", "pgpt_lib.losses.giou_loss", "pgpt_lib.checks.losses.check_giou"],
+        seed=seed,
     )  # fmt: skip
 
 
@@ -96,6 +98,7 @@ def check_code_test(solution: Function, seed: int = 0) -> None:
         right={name: fed(code) for name, code in right.items()},
         wrong={name: fed(code) for name, code in wrong.items()},
         forbidden=["pgpt_lib.checks.grids.check_position_code"],
+        seed=seed,
         call=lambda given: solution(given()),
     )
 
@@ -136,6 +139,7 @@ def check_dice_test(solution: Function, seed: int = 0) -> None:
             "a loss that is always 0": lambda a, b: torch.zeros(()),
         },
         forbidden=["pgpt_lib.losses.dice_loss", "pgpt_lib.checks.losses.check_dice"],
+        seed=seed,
     )  # fmt: skip
 
 
@@ -192,24 +196,31 @@ def _judge(
     solution: Function,
     right: Mapping[str, Function],
     wrong: Mapping[str, Function],
-    forbidden: tuple[str, ...] | list[str] = (),
+    forbidden: tuple[str, ...] | list[str],
+    seed: int,
     call: Function | None = None,
 ) -> None:
     """Give a test every implementation and compare its verdicts with the truth.
 
+    Each is given twice, in an order that the seed draws and without its name, so that only what it computes tells right
+    ones from wrong ones.
+
     Raises:
-        CheckFailed: it turns down a right one, lets a wrong one pass, or returns no verdict.
+        CheckFailed: it turns down a right one, lets a wrong one pass, changes its mind, or returns no verdict.
     """
-    verdicts = {}
-    for what, given in {**right, **wrong}.items():
-        found = guarded(partial(call or solution, given), what, forbidden)
+    order = 2 * list({**right, **wrong}.items())
+    random.Random(seed).shuffle(order)
+    verdicts: dict[str, bool] = {}
+    for what, given in order:
+        found = guarded(partial(call or solution, _nameless(given)), what, forbidden)
         if found is None:
             raise CheckFailed(f"your test returned None for {what}: is the return statement missing?")
         if not isinstance(found, (bool, np.bool_)) and not (isinstance(found, Tensor) and found.dtype == torch.bool):
             raise CheckFailed(f"your test returned {type(found).__name__} for {what}: say True or False")
         if isinstance(found, Tensor) and found.numel() != 1:
             raise CheckFailed(f"your test returned {tuple(found.shape)} verdicts for {what}: say one, as with `.all()`")
-        verdicts[what] = bool(found)
+        if verdicts.setdefault(what, bool(found)) != bool(found):
+            raise CheckFailed(f"your test calls {what} right one time and wrong the other")
     if all(verdicts.values()):
         raise CheckFailed("your test lets everything pass")
     if not any(verdicts.values()):
@@ -223,6 +234,13 @@ def _judge(
         if verdicts[what]:
             raise CheckFailed(f"your test lets {what} pass")
     passed(name)
+
+
+def _nameless(function: Function) -> Function:
+    def given(*inputs: Any) -> Any:
+        return function(*inputs)
+
+    return given
 
 
 def _area(low: Tensor, high: Tensor) -> Tensor:

@@ -74,13 +74,28 @@ def answer(
     checkpoint: Annotated[Path, typer.Option(help="A step_N, or a folder of them: then the last complete one.")],
     questions: Annotated[Path, typer.Option(help="The folder `questions` that `course split` wrote.")],
     out: Annotated[Path, typer.Option(help="The predictions file, such as hidden.json.")],
+    quantity: Annotated[str | None, typer.Option(help="A signal of the model: its values in place of boxes.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """Answer a project's questions with a trained checkpoint; prints what budget the training used."""
     from ..course.answering import answer_questions
 
     with results(json) as emit:
-        emit(answer_questions(checkpoint, questions, out))
+        emit(answer_questions(checkpoint, questions, out, quantity))
+
+
+@app.command()
+def claim(
+    predictions: Annotated[Path, typer.Option(help="The answers to the open questions, such as open.json.")],
+    open_questions: Annotated[Path, typer.Option("--open", help="What `course split` wrote for the open questions.")],
+    quantity: Annotated[str | None, typer.Option(help="centre or extent, where the answers are its values.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Score answers to a project's open questions: the number for `result.json` to claim."""
+    from ..course.leaderboard import claim as score
+
+    with results(json) as emit:
+        emit(score(predictions, open_questions, quantity))
 
 
 @app.command()

@@ -24,12 +24,15 @@ def site(
         page = out / "index.html"
         for cell in laid.wordless:
             log(f"a picture without a description is left out: {cell}")
+        for slug in laid.outdated:
+            log(f"{slug}: its code has changed since it was executed, and its page says so")
         for address in sorted(found.external):
             log(f"not checked: {address}")
         emit(
             {
                 "page": page,
                 "executed": laid.executed,
+                "outdated": laid.outdated,
                 "unexecuted": laid.unexecuted,
                 "pages": found.pages,
                 "figures": found.figures,

@@ -123,6 +123,29 @@ def _score(project: Project, path: Path, truths: Sequence[Truth], result: Mappin
         raise Refused(str(error)) from None
 
 
+def claim(predictions: Path, open_questions: Path, quantity: str | None = None) -> dict[str, Any]:
+    """The score of predictions for the open questions, which a `result.json` claims.
+
+    Args:
+        predictions: a file such as `open.json`.
+        open_questions: what `course split` wrote, `truth` included.
+        quantity: one of `QUANTITIES`, where the predictions are a signal's values.
+
+    Returns:
+        `project`, and the score under its metric's name.
+
+    Raises:
+        InputError: files that cannot be read, predictions that are incomplete or of another form.
+    """
+    project = BOXES if quantity is None else SIGNAL
+    truths = truths_of(RefCOCO(open_questions / "truth", DATASET, SPLIT))
+    try:
+        score = _score(project, predictions, truths, {"quantity": quantity})
+    except Refused as error:
+        raise InputError(f"{predictions}: {error}") from None
+    return {"project": project.slug, project.metric: score}
+
+
 def skill(given: Sequence[Any], truths: Sequence[Truth], quantity: str) -> float:
     """1 - (mean error) / (mean error of always saying the median); a missing value counts with error 1.
 

@@ -38,8 +38,9 @@ BOXES = Project(
     "better-boxes", "better boxes within a budget", "6 to 10", "acc@0.5", 0.3, 30, 10,
     """Raise Acc@0.5 above the baseline's with no more training samples and no more trainable parameters than it had.
 Anything else may change: losses and their weights, the fusion, the heads, which tasks are mixed how, the schedule,
-LoRA's rank and targets. The gain is the share of the baseline's misses that are gone, (score - baseline) / (1 -
-baseline).
+LoRA's rank and targets. A sample is a question with its answer, of which a dialogue holds up to `data.turns`; when a
+checkpoint is fine-tuned, those that it was trained on before count as well. `course answer` prints both numbers. The
+gain is the share of the baseline's misses that are gone, (score - baseline) / (1 - baseline).
 
 A prediction is `{"sent_id": 17, "bbox": [x, y, width, height]}` in pixels, `"bbox": null` where there is none.""",
 )  # fmt: skip
@@ -48,8 +49,9 @@ SIGNAL = Project(
     """Let `<vis>` carry a quantity of the object that it does not carry yet: `centre`, the middle of the box as two
 numbers, or `extent`, the root of the object's visible share of the picture. Write the signal (notebook 02's exercise
 "a signal of one's own" and `pgpt_lib/signals/depth.py` are patterns), register it, train with it, and predict it for
-objects that are named in words. The skill is 1 - (mean error) / (mean error of always saying the median); a missing
-value counts with error 1.
+objects that are named in words. Name it as the quantity is named, and let `restore` give its value under that name:
+`course answer --quantity centre` then writes the predictions. The skill is 1 - (mean error) / (mean error of always
+saying the median); a missing value counts with error 1.
 
 A prediction is `{"sent_id": 17, "value": [0.41, 0.77]}`, all numbers in [0, 1] of the picture, `"value": null` where
 your model gave none; `result.json` says which `quantity` it is.""",
@@ -72,7 +74,8 @@ well (`truth/`, RefCOCO's layout), for the hidden one you have not.
 Hand in a folder with
 
 - `result.json`: `{{"name": "our team", "project": "{slug}", "claimed": {{"{metric}": 0.61}},
-  "budget": {{"samples": 24000, "parameters": 900000}}}}`, where the claim is your score on the open questions;
+  "budget": {{"samples": 129600, "parameters": 900000}}}}`, where the claim is your score on the open questions, which
+  `course claim` prints;
 - `open.json` and `hidden.json`: your predictions, a JSON list for each;
 - `report.md`: two pages on what you tried, what helped, and how you know.
 

@@ -32,7 +32,9 @@ def syllabus_markdown(lessons: Sequence[Lesson]) -> str:
         minutes, worth = sum(e.minutes for e in own), sum(e.points for e in own)
         lines.append(f"| {lesson.slug[:2]} · {lesson.front.title} | {len(own)} | {minutes} | {worth:g} |")
     lines += [f"| project: {item.title} | | {item.hours} hours | {item.points} |" for item in PROJECTS]
+    longest = max((e.minutes for lesson in lessons for e in lesson.exercises), default=0)
     lines += ["", "Minutes are those of the exercises; reading and running a lesson comes on top."]
+    lines += [f"No exercise takes more than {longest} minutes: the projects are the long ones."]
     for lesson in lessons:
         lines += ["", *_section(lesson)]
     return "\n".join(lines) + "\n"

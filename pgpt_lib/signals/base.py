@@ -72,6 +72,8 @@ class Signal(nn.Module, ABC):
     def restore(self, prediction: Tensor, placement: Placement, threshold: float = 0.5) -> dict[str, Any]:
         """One prediction (a row, without R) as fields of a `Region` in the frame of the original image.
 
+        A signal that a `Region` has no field for gives its value under the signal's own name.
+
         Args:
             prediction: a row of `decode`'s result.
             placement: how the image lies in the model's input.

@@ -12,12 +12,15 @@ import nbformat
 
 from .. import project
 from ..by_profile import as_markdown, by_profile
+from ..course.building import read_lessons
+from ..course.projects import PROJECTS, project_page
+from ..course.syllabus import syllabus_markdown
 from ..errors import InputError
 from ..files import read_json, write_text
 from ..notebook_sources import FrontMatter, front_matter
 from ..report_page import sections
 from .docstrings import summary
-from .lessons import was_executed, write_lesson
+from .lessons import is_current, was_executed, write_lesson
 
 CONFIG = project.ROOT / "docs" / "site"
 PREFERRED = ("cpu", "smoke")
@@ -32,11 +35,13 @@ class Laid:
 
     Attributes:
         executed: for each notebook that is shown with outputs the report that they are from.
+        outdated: those of them whose code has changed since; their pages say so.
         unexecuted: the other notebooks.
         wordless: cells whose pictures were left out, since nothing says what they show.
     """
 
     executed: dict[str, Path]
+    outdated: tuple[str, ...]
     unexecuted: tuple[str, ...]
     wordless: tuple[str, ...]
 
@@ -66,8 +71,17 @@ def lay_out(source: Path, extra: Path, chosen: Sequence[Path]) -> Laid:
     notebooks = {path.stem: path for path in sorted((project.ROOT / "notebooks").glob("[0-9][0-9]_*.ipynb"))}
     _made(extra)
     _docs(source, {slug: front_matter(nbformat.read(path, as_version=4), slug) for slug, path in notebooks.items()})
-    found = {folder: _executed(folder) for folder in reversed(chosen)}  # so that the first overwrites the others
-    shown = {slug: folder for folder, slugs in found.items() for slug in slugs if slug in notebooks}
+    _course(source / "course")
+    found = {folder: _executed(folder) for folder in chosen}
+    shown: dict[str, Path] = {}
+    outdated = []
+    for slug, path in notebooks.items():
+        ran = [folder for folder in found if slug in found[folder]]
+        current = [folder for folder in ran if _is_current(found[folder][slug], path)]
+        if ran:
+            shown[slug] = (current or ran)[0]
+        if ran and not current:
+            outdated.append(slug)
     reports = {path.parent.name: path.parent for path in sorted((project.ROOT / "reports").glob("*/report.json"))}
     reports |= {folder.name: folder for folder in chosen if (folder / "report.json").exists()}
     wordless = []
@@ -75,19 +89,32 @@ def lay_out(source: Path, extra: Path, chosen: Sequence[Path]) -> Laid:
         folder = shown.get(slug)
         note = "Not executed here: no report has a run of this notebook. `make run` makes the outputs."
         if folder:
-            path, note = found[folder][slug], _origin(folder, slug, f"../reports/{folder.name}/index.md", reports)
+            note = _origin(folder, slug, f"../reports/{folder.name}/index.md", reports)
+            if slug in outdated:
+                note += f" **The notebook's code has changed since:** this is {_version(folder, slug)}."
         pages = {name: f"{name}.ipynb" for name in notebooks}
-        cells = write_lesson(path, source / "notebooks" / f"{slug}.ipynb", note, "../docs", pages)
+        target, lesson = source / "notebooks" / f"{slug}.ipynb", found[folder][slug] if folder else path
+        cells = write_lesson(lesson, target, note, "../docs", pages, path)
         wordless += [f"{slug}: {cell}" for cell in cells]
     _reports(source / "reports", extra / "reports", reports, shown, list(notebooks))
     _api(source / "api")
     executed = {slug: shown[slug] for slug in notebooks if slug in shown}
-    return Laid(executed, tuple(slug for slug in notebooks if slug not in shown), tuple(wordless))
+    unexecuted = tuple(slug for slug in notebooks if slug not in shown)
+    return Laid(executed, tuple(outdated), unexecuted, tuple(wordless))
 
 
 def _executed(folder: Path) -> dict[str, Path]:
     found = (path for path in sorted(folder.glob("[0-9][0-9]_*/*.ipynb")) if path.stem == path.parent.name)
     return {path.stem: path for path in found if was_executed(path)}
+
+
+def _is_current(executed: Path, current: Path) -> bool:
+    return is_current(nbformat.read(executed, as_version=4), nbformat.read(current, as_version=4))
+
+
+def _version(folder: Path, slug: str) -> str:
+    commit = (read_json(folder / slug / "result.json") or {}).get("commit")
+    return f"that of commit `{str(commit)[:10]}`" if commit else "an earlier version of it"
 
 
 def _made(folder: Path) -> Path:
@@ -112,6 +139,13 @@ def _docs(source: Path, series: Mapping[str, FrontMatter]) -> None:
         shutil.copy(path, _made(target.parent) / path.name)
     guide = source / "docs" / "which_notebook.md"
     write_text(guide, with_objectives(guide.read_text(encoding="utf-8"), series))
+
+
+def _course(folder: Path) -> None:
+    """The syllabus and the larger assignments, as `course build` writes them."""
+    write_text(folder / "syllabus.md", syllabus_markdown(read_lessons()))
+    for item in PROJECTS:
+        write_text(folder / "projects" / f"{item.slug}.md", project_page(item))
 
 
 def with_objectives(guide: str, series: Mapping[str, FrontMatter]) -> str:

@@ -22,7 +22,9 @@ MARKDOWN = re.compile(r"([\\\[\]*_`<>])")
 INJECTED = "injected-parameters"  # papermill's tag of the cell that holds what a run was given
 
 
-def write_lesson(notebook: Path, target: Path, note: str, docs: str, series: Mapping[str, str]) -> list[str]:
+def write_lesson(
+    notebook: Path, target: Path, note: str, docs: str, series: Mapping[str, str], current: Path | None = None
+) -> list[str]:
     """Write the page of a notebook, and its figures beside it.
 
     Args:
@@ -31,11 +33,14 @@ def write_lesson(notebook: Path, target: Path, note: str, docs: str, series: Map
         note: one line of Markdown for the reader on where the outputs come from.
         docs: the folder of docs/ as seen from the page.
         series: for each notebook of the series its page, as seen from this one.
+        current: the notebook as it is now; its prose is shown where its code is what was executed.
 
     Returns:
         the cells, by their first line, whose pictures were left out since nothing says what they show.
     """
     lesson = nbformat.read(notebook, as_version=4)
+    if current is not None and is_current(lesson, newest := nbformat.read(current, as_version=4)):
+        lesson = _with_outputs(newest, lesson)
     _head(lesson.cells[0], notebook.stem, note)
     wordless = []
     for number, cell in enumerate(lesson.cells):
@@ -57,6 +62,28 @@ def write_lesson(notebook: Path, target: Path, note: str, docs: str, series: Map
 def was_executed(notebook: Path) -> bool:
     """Whether a notebook holds any output."""
     return any(cell.get("outputs") for cell in nbformat.read(notebook, as_version=4).cells)
+
+
+def is_current(executed: Any, current: Any) -> bool:
+    """Whether the code that was executed is that of the notebook as it is now; prose may have changed."""
+    return [cell.source for cell in _code(executed)] == [cell.source for cell in _code(current)]
+
+
+def _code(notebook: Any) -> list[Any]:
+    """The code cells that are a notebook's own."""
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [cell for cell in code if INJECTED not in cell.metadata.get("tags", ())]
+
+
+def _with_outputs(current: Any, executed: Any) -> Any:
+    """The current notebook with the outputs of a run of the same code, and the parameters that the run was given."""
+    for cell, ran in zip(_code(current), _code(executed), strict=True):
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+    given = [cell for cell in executed.cells if INJECTED in cell.metadata.get("tags", ())]
+    after = [i for i, cell in enumerate(current.cells) if "parameters" in cell.metadata.get("tags", ())]
+    for place in after[:1]:
+        current.cells[place + 1 : place + 1] = given
+    return current
 
 
 def _linked(text: str, docs: str, series: Mapping[str, str]) -> str:

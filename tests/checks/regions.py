@@ -30,6 +30,11 @@ def bounds_coco(bitmap):
     return (x, y, x + w, y + h) if w else None
 
 
+def bounds_compiled(bitmap):
+    x, y, w, h = compiled.toBbox(compiled.encode(np.asfortranarray(bitmap[..., None], np.uint8)))[0]
+    return (x, y, x + w, y + h) if w else None
+
+
 def rle_coco(counts, height, width):
     runs = coco.frPyObjects({"counts": counts, "size": [height, width]}, height, width)
     return coco.decode(runs)
@@ -204,6 +209,7 @@ WRONG = {
         (bounds_erasing, "changes its input"),
         (lambda bitmap: None, "return statement"),
         (bounds_coco, "toBbox, which is the answer already"),
+        (bounds_compiled, "toBbox, which is the answer already"),
     ],
     "check_rle": [
         (rle_rows, "rows first"),

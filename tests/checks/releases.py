@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import torch
 from scipy.stats import linregress
@@ -22,6 +24,12 @@ def by_check(check):
         return True
 
     return test
+
+
+def by_counting(right, wrong):
+    """No test at all: of what it is given it lets the first pass, as many as are right, again and again."""
+    calls = itertools.count()
+    return lambda given: next(calls) % (right + wrong) < right
 
 
 UNIT = torch.tensor([[0.0, 0.0, 1.0, 1.0]])
@@ -157,10 +165,12 @@ WRONG = {
         (lambda giou: giou(UNIT, UNIT), "returned Tensor"),
         (lambda giou: None, "return statement"),
         (giou_with_library, "calls generalized_iou"),
+        (by_counting(4, 7), "right one time and wrong the other"),
         (by_check(checks.check_giou), "calls check_giou"),
     ],
     "check_code_test": [
         (code_unique, "differ by a rounding error"),
+        (by_counting(4, 6), "right one time and wrong the other"),
         (lambda code: bool((code.std(0) > 0.01).all()), "turns down waves"),
         (lambda code: bool((code[0] - code[1]).abs().max() > 1e-4), "lets a code"),
         (lambda code: bool(torch.cdist(code, code).min() > 1e-4), "turns everything down"),
@@ -172,6 +182,7 @@ WRONG = {
     "check_dice_test": [
         (lambda loss: True, "lets everything pass"),
         (dice_equal, "which pools the batch pass"),
+        (by_counting(3, 7), "right one time and wrong the other"),
         (lambda loss: float(loss(torch.zeros(2, 12, 12), masks())) > 0, "lets"),
         (lambda loss: dice_two(loss) if loss(masks(), masks()) is None else not dice_two(loss), "wrong way round"),
         (lambda loss: loss(masks(), masks()), "True or False"),
