@@ -10,6 +10,7 @@ from pgpt_lib.data.photo_stream import Photos, PhotoStream, hold_out
 from pgpt_lib.data.photos import materialise
 from pgpt_lib.data.phrasings import training_phrasings
 from pgpt_lib.errors import InputError
+from pgpt_lib.report import data_banner
 
 REALDATA = os.environ.get("PGPT_REALDATA")
 
@@ -52,6 +53,13 @@ def test_a_batch_is_a_function_of_seed_and_step():
 def test_the_held_out_photographs_are_always_the_same():
     ids = [str(i) for i in range(12)]
     assert hold_out(ids) == hold_out(ids) and len(hold_out(ids)) == 3 and hold_out(["7"]) == {"7"}
+
+
+def test_the_banner_calls_a_split_our_own_where_it_is():
+    config = load_profile("photos", {"data.root": "/photographs"}).model_dump(mode="json")
+    ours, theirs, unknown = (data_banner(config, own_split) for own_split in (True, False, None))
+    assert "by a split of our own" in ours and "by the folder's own train split" in theirs
+    assert "split" not in unknown and "others held out. It proves" in unknown
 
 
 def test_a_folder_without_the_layout_is_named(tmp_path):
