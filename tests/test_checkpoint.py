@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from toy_model import ToyModel, ToyStream, run_toy, toy_profile
 
+from pgpt_lib import checkpoint
 from pgpt_lib.checkpoint import load_optimizer, load_weights, save_checkpoint
 from pgpt_lib.checkpoint_files import (
     State,
@@ -78,6 +81,37 @@ def test_every_kind_of_tuning_comes_back_to_the_bit(make_model, tmp_path: Path, 
     rows = sorted(model.chat.special_ids.values())
     for ours, theirs in zip(model.embedding_tables(), other.embedding_tables(), strict=True):
         assert torch.equal(ours[rows], theirs[rows])
+
+
+def outlives_a_save_that_fails(run: Path, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the last checkpoint can still be used after the disk was full while the next one was written."""
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    before = find_checkpoint(run)[1]
+    model = ToyModel()
+    optimizer = build_optimizer(model.trainable_parameters(), PROFILE.training)
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(checkpoint, "_flush", full)
+        save_checkpoint(run / "checkpoint", model, optimizer, replace(before, step=before.step + 1), keep=1)
+    try:
+        return find_checkpoint(run)[1] == before
+    except InputError:
+        return False
+
+
+def test_a_save_that_fails_costs_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert outlives_a_save_that_fails(run, monkeypatch)
+    write = checkpoint._save_tensors
+
+    def removed_first(path: Path, tensors: dict) -> None:  # plant: old ones go before the new one is there
+        for _, old in list_checkpoints(run / "checkpoint"):
+            shutil.rmtree(old)
+        write(path, tensors)
+
+    monkeypatch.setattr(checkpoint, "_save_tensors", removed_first)
+    assert not outlives_a_save_that_fails(run, monkeypatch)
 
 
 def test_a_path_may_be_a_step_a_folder_of_steps_or_a_run(trained: Path) -> None:

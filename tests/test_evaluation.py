@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -350,6 +350,32 @@ def test_the_first_forced_region_is_the_free_running_one(make_model, features, t
     free = predict(model, tiny_samples[:1], None, features)
     assert free[0].first.box == pytest.approx(forced[0].first.box, abs=1e-5)
     assert free[0].first.mask == forced[0].first.mask
+
+
+def truth_comes_back(ask: Callable[[list[Sample]], list[Prediction]], sample: Sample) -> bool:
+    """Whether the answer's region follows the true one, with which it is to be compared."""
+    question, true = sample.turns[-2:]
+    moved = replace(sample, turns=(question, replace(true, regions=(Region((0.5, 0.5, 0.75, 0.75)),))))
+    return ask([sample])[0].regions != ask([moved])[0].regions
+
+
+def test_the_truth_is_not_returned_as_the_prediction(make_model, features, tiny_samples, monkeypatch) -> None:
+    """The released trainer's evaluation returns the true boxes, which are right by construction."""
+    from pgpt_lib.evaluation import predictions, teacher
+
+    def repeat(model, prompts, features, max_new_tokens):  # all that a model could give away: what it is shown
+        shown = [prompt.turns[-1] for prompt in prompts]
+        return [SimpleNamespace(text=turn.text, regions=turn.regions, parse_failures=0) for turn in shown]
+
+    model, one = make_model(), tiny_samples[0]
+    ways = {
+        "free": lambda samples: predict(model, samples, None, features, generate=repeat),
+        "forced": lambda samples: teacher.predict_teacher_forced(model, samples, None, features),
+    }
+    assert not any(truth_comes_back(ask, one) for ask in ways.values())
+    monkeypatch.setattr(predictions, "prompt_of", lambda sample: sample)  # plant: the truth stays in the prompt
+    monkeypatch.setattr(teacher, "_decode", lambda model, samples, *_: [s.turns[-1].regions for s in samples])
+    assert all(truth_comes_back(ask, one) for ask in ways.values())
 
 
 def test_evaluate_runs_on_a_model(make_model, features, tiny_samples) -> None:

@@ -11,6 +11,7 @@ from pgpt_lib.data.photo_stream import Photos, PhotoStream, hold_out
 from pgpt_lib.data.photos import materialise
 from pgpt_lib.data.phrasings import training_phrasings
 from pgpt_lib.errors import InputError
+from pgpt_lib.report import data_banner
 
 REALDATA = os.environ.get("PGPT_REALDATA")
 
@@ -70,6 +71,13 @@ def test_what_another_set_holds_out_is_not_trained_on(tmp_path, capsys):
     printed = capsys.readouterr().err
     assert "leakage guard: refcoco: 1 of 3 records removed (1 pictures)" in printed
     assert "leakage guard: refcocog: 0 of 3 records removed (0 pictures)" in printed
+
+
+def test_the_banner_calls_a_split_our_own_where_it_is():
+    config = load_profile("photos", {"data.root": "/photographs"}).model_dump(mode="json")
+    ours, theirs, unknown = (data_banner(config, own_split) for own_split in (True, False, None))
+    assert "by a split of our own" in ours and "by the folder's own train split" in theirs
+    assert "split" not in unknown and "others held out. It proves" in unknown
 
 
 def test_a_folder_without_the_layout_is_named(tmp_path):

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import pickle
 from collections import Counter
 
 import numpy as np
@@ -36,6 +37,11 @@ GOLDEN = {
     "masks": "2aca1533edbab14e",
     "words": "3f7b8015a6a5b31a",
 }
+GOLDEN_FILES = {
+    "instances": "b69d0dcdb6a0e543",
+    "refs": "8d407752d636186e",
+    "texts": "d351b75e4961f883",
+}
 
 
 def golden() -> dict[str, str]:
@@ -53,6 +59,23 @@ def golden() -> dict[str, str]:
 
 def test_the_same_bytes_on_every_platform():
     assert golden() == GOLDEN
+
+
+def golden_files(folder) -> dict[str, str]:
+    """Hashes over what stands in the annotation files of twenty scenes a level: boxes, masks, sentences, answers."""
+    found = {name: hashlib.sha256() for name in GOLDEN_FILES}
+    for level in LEVELS:
+        write_refshapes(folder / level, 20, 1, level)
+        for path in sorted((folder / level).glob("ref*/*")):
+            content = pickle.loads(path.read_bytes()) if path.suffix == ".p" else json.loads(path.read_text())
+            found["refs" if path.suffix == ".p" else "instances"].update(json.dumps(content, sort_keys=True).encode())
+        for name in ("captions.json", "questions.json"):
+            found["texts"].update(json.dumps(json.loads((folder / level / name).read_text()), sort_keys=True).encode())
+    return {name: sha.hexdigest()[:16] for name, sha in found.items()}
+
+
+def test_the_same_annotations_on_every_platform(tmp_path):
+    assert golden_files(tmp_path) == GOLDEN_FILES
 
 
 @pytest.mark.parametrize("level", LEVELS)

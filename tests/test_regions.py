@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -209,6 +211,22 @@ def test_polygons_equal_pycocotools() -> None:
     assert to_rle([*parts, [1, 1, 2, 2]], 48, 64) == to_rle(parts, 48, 64), "a part of two points adds nothing"
     over = to_rle([[-9.0, -9.0, 80.0, -9.0, 80.0, 60.0, -9.0, 60.0]], 48, 64)
     assert mask_area(over) == 48 * 64, "what lies outside the image is cut off"
+
+
+def polygons_keep_their_place(draw: Callable[[np.ndarray], dict]) -> bool:
+    """Whether masks of small polygons lie, on the mean, where their corners between pixels say."""
+    rng, off = np.random.default_rng(0), []
+    for centre in rng.uniform(10, 30, (100, 2)):
+        corners = centre + np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * rng.uniform(1.5, 3.5, 2)
+        ys, xs = np.nonzero(rle_to_mask(draw(corners)))
+        off.append((xs.mean() + 0.5 - centre[0], ys.mean() + 0.5 - centre[1]))
+    return bool(np.abs(np.mean(off, axis=0)).max() < 0.2)
+
+
+def test_corners_between_pixels_are_not_cut_off() -> None:
+    """The released code cuts coordinates to whole numbers, which moves small objects by half a pixel."""
+    assert polygons_keep_their_place(lambda corners: to_rle([corners.ravel().tolist()], 40, 40))
+    assert not polygons_keep_their_place(lambda corners: to_rle([corners.astype(int).ravel().tolist()], 40, 40))
 
 
 BAD_SEGMENTATIONS = {

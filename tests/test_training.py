@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -179,6 +179,32 @@ def test_a_run_with_accumulation_follows_the_run_without(tmp_path: Path) -> None
     plain, split = (run_toy(tmp_path / str(n), toy_profile(4, accumulation=n)).losses for n in (1, 3))
     assert plain.keys() == split.keys()
     assert all(math.isclose(plain[name], split[name], rel_tol=0.05) for name in plain)  # dropout is drawn otherwise
+
+
+def every_dialogue_is_trained_on(out: Path, make: Callable[..., Batch]) -> bool:
+    """Whether each step's batch is the stream's own, with regions or without any."""
+    seen = []
+
+    class Watched(ToyModel):
+        def forward(self, batch: Batch) -> object:
+            seen.extend(batch.sample_ids)
+            return super().forward(batch)
+
+    fit(Watched(), ToyStream(), make, toy_profile(6, batch_size=1), 1, out, None, progress=False)
+    return seen == [sample.sample_id for step in range(6) for sample in ToyStream().batch(step, 1)]
+
+
+def test_batches_without_regions_are_not_replaced_by_older_ones(tmp_path: Path) -> None:
+    """As the released code does, so that captions and questions train nothing."""
+    assert every_dialogue_is_trained_on(tmp_path / "right", make_batch)
+    kept: list[Batch] = []
+
+    def replayed(samples: Sequence[Sample], draw: torch.Generator) -> Batch:
+        batch = make_batch(samples, draw)
+        kept[:] = [batch] if batch.regions or not kept else kept
+        return kept[0]
+
+    assert not every_dialogue_is_trained_on(tmp_path / "planted", replayed)
 
 
 @given(steps=st.integers(1, 500), warmup=st.floats(0, 0.9))
