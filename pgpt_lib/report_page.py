@@ -30,7 +30,7 @@ def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> s
         report: what `pgpt_lib.report.gather` returns.
         results: the notebooks' results, for their figures.
     """
-    name = escape(title(report))
+    name = _text(title(report))
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -48,25 +48,25 @@ def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) ->
 def _html(block: Block) -> str:
     match block:
         case Heading():
-            return f"<h{block.level}>{escape(block.text)}</h{block.level}>"
+            return f"<h{block.level}>{_text(block.text)}</h{block.level}>"
         case Text():
             words, target = block.link or ("", "")
-            link = f' <a href="{escape(target)}">{escape(words)}</a>' if block.link else ""
+            link = f' <a href="{escape(target)}">{_text(words)}</a>' if block.link else ""
             opened = '<p class="banner">' if block.banner else "<p>"
-            return f"{opened}{escape(block.text)}{link}</p>"
+            return f"{opened}{_text(block.text)}{link}</p>"
         case Picture():
             return (
                 f'<figure><img src="{escape(block.file)}" alt="{escape(block.alt)}" loading="lazy">'
-                f"<figcaption>{escape(block.alt)}</figcaption></figure>"
+                f"<figcaption>{_text(block.alt)}</figcaption></figure>"
             )
         case Table():
             return _table(block)
 
 
 def _table(table: Table) -> str:
-    top = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    top = f"<caption>{_text(table.caption)}</caption>" if table.caption else ""
     if table.head:
-        top += "<thead><tr>" + "".join(f'<th scope="col">{escape(name)}</th>' for name in table.head) + "</tr></thead>"
+        top += "<thead><tr>" + "".join(f'<th scope="col">{_text(name)}</th>' for name in table.head) + "</tr></thead>"
     body = "".join(
         "<tr>" + "".join(f"<td>{_cell(cell, column == table.strong)}</td>" for column, cell in enumerate(row)) + "</tr>"
         for row in table.rows
@@ -77,7 +77,12 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell, strong: bool) -> str:
     if isinstance(cell, Listed):
-        items = "".join(f"<li><code>{escape(item)}</code></li>" for item in cell.items)
-        return f"<details><summary>{escape(cell.title)}</summary><ul>{items}</ul></details>"
-    text = INTERVAL.sub(lambda found: f'<span class="interval">{found[0]}</span>', escape(cell))
+        items = "".join(f"<li><code>{_text(item)}</code></li>" for item in cell.items)
+        return f"<details><summary>{_text(cell.title)}</summary><ul>{items}</ul></details>"
+    text = INTERVAL.sub(lambda found: f'<span class="interval">{found[0]}</span>', _text(cell))
     return f"<strong>{text}</strong>" if strong else text
+
+
+def _text(words: str) -> str:
+    """Words between tags; attributes need their quotes escaped too."""
+    return escape(words, quote=False)

@@ -180,7 +180,7 @@ def _metrics(name: str, metrics: Mapping[str, Any]) -> Iterator[Block]:
     if flat:
         yield _table((), ((key, _cell(value)) for key, value in flat.items()))
     for key, group in metrics.items():
-        if not isinstance(group, Mapping):
+        if not isinstance(group, Mapping) or not group:
             continue
         if any(isinstance(value, Mapping) for value in group.values()):
             yield _rows({k: v if isinstance(v, Mapping) else {"value": v} for k, v in group.items()}, key)

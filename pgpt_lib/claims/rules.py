@@ -149,7 +149,7 @@ def decode_shares(e: Evidence) -> Verdict:
         other, _, cache = name.split(", ")
         predicted.setdefault(f"of {other}, {'with' if cache == 'cache True' else 'without'} a cache", []).append(share)
     text = "; ".join(f"{min(found):.1%} to {max(found):.1%} {name}" for name, found in predicted.items())
-    return Verdict(NOT_MEASURABLE, (SPEED,), f"no 7B model decodes here; predicted over three cards: {text}")
+    return Verdict(NOT_MEASURABLE, (SPEED,), f"no 7B model decodes here; predicted, by card: {text}")
 
 
 def _never(why: str, _: Evidence) -> Verdict:
