@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -401,6 +402,17 @@ def test_a_guess_counts_training_scoring_and_alignment():
     aligned, swapped = (seconds("fusion", strategy="mean", start=s, seed=0) for s in ("aligned", "swapped"))
     run = cell_of("fusion", "cpu", strategy="mean", seed=0).run
     assert aligned - swapped == pytest.approx(run.align_steps * run.guess_align) and run.guess_align > 0
+
+
+def test_the_page_on_sweeps_has_the_plans_cells_sizes_and_guessed_hours():
+    page = (project.ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|.*\| (\d+) \| ([\d,]+) \| ([\d,]+) \| ([\d.]+) \|$", page, re.M)
+    assert sorted(name for name, *_ in rows) == plan_names()
+    for name, count, expressions, scenes, hours in rows:
+        runs = [cell.run for cell in load_plan(name).cells("cpu")]
+        sizes = {(run.expressions, run.scenes) for run in runs}
+        assert len(runs) == int(count) and sizes == {tuple(int(v.replace(",", "")) for v in (expressions, scenes))}
+        assert sum(map(engine.guessed_seconds, runs)) / 7200 == pytest.approx(float(hours), abs=0.06), name
 
 
 def test_sizes_are_checked():

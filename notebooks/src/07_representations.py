@@ -578,17 +578,16 @@ for name, gain in gains.items():
 #
 # ## 11 · What this evidence supports
 #
-# Each claim has a rule, written before the numbers were known. A claim that one thing scores higher than another holds
-# only where the whole 95 % interval of their difference lies on the claimed side; a claim of a share (a quarter of the
-# time, nine tenths of a score) is held against that share, and `found` says how. Without the cells that a rule needs
-# the verdict is "not measurable here", never a guess.
+# Each claim has a rule, written before the numbers were known: what is claimed, a difference or a share of a time or a
+# score, holds only where its whole 95 % interval over the seeds lies on the claimed side. Without the cells that a rule
+# needs the verdict is "not measurable here", never a guess.
 
 # %%
 from pgpt_lib.claims import verdicts
 
-ids = ("easier-training", "four-percent", "quarter-time", "full-tuning-needed", "lora-suffices")
+ids = ("easier-training", "four-percent", "quarter-time", "full-tuning-needed", "lora-suffices", "lora-keeps-knowledge")
 judged = verdicts({"profile": sweep.profile, "metrics": {}, "tables": {}}, sweep.home)
-for name in (*ids, "box-loss", "mask-loss"):
+for name in (*ids, "less-data", "larger-model", "box-loss", "mask-loss"):
     print(f"{name}: {judged[name]['verdict']}\n  claimed: {judged[name]['text']}\n  found: {judged[name]['why']}")
 
 # %% [markdown]

@@ -460,14 +460,16 @@ for name, weights in stills.items():
 #
 # ## 8 · What this evidence supports
 #
-# The rule for the paper's claim was written before the numbers were known: learned fusion must lead the last layer, the
-# one before it and the mean, each aligned with the same budget, with its whole interval above 0.
+# The rules for the paper's two claims were written before the numbers were known: learned fusion must lead the last
+# layer, the one before it and the mean, each aligned with the same budget, with its whole interval above 0; and if
+# lower layers hold the detail, the mean must lead the last layer in RES, and the last layer the mean in captions.
 
 # %%
 from pgpt_lib.claims import verdicts
 
-found = verdicts({"profile": sweep.profile, "metrics": {}, "tables": {}}, sweep.home)["layer-fusion"]
-print(f"{found['verdict']}\n  claimed: {found['text']}\n  found: {found['why']}")
+judged = verdicts({"profile": sweep.profile, "metrics": {}, "tables": {}}, sweep.home)
+for found in (judged[name] for name in ("layer-fusion", "layers-by-task")):
+    print(f"{found['verdict']}\n  claimed: {found['text']}\n  found: {found['why']}")
 
 # %% [markdown]
 # ## Questions to think about
