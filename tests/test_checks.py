@@ -100,7 +100,7 @@ def test_inputs_or_their_order_depend_on_the_seed(name: str) -> None:
     seen: dict[int, list[Any]] = {seed: [] for seed in SEEDS}
     for seed, record in seen.items():
         getattr(checks, name)(recorded(RIGHT[name][0], record), seed=seed)
-    assert len({str(record) for record in seen.values()}) == len(SEEDS)
+    assert len({str(record) for record in seen.values()}) > 1, "the grader's seed changes nothing"
 
 
 def test_what_is_forbidden_is_named_as_it_is_defined() -> None:

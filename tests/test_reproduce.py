@@ -235,7 +235,8 @@ def test_a_full_disk_fails_one_notebook_and_spoils_none(series, tmp_path, cell):
 
 
 def test_a_second_process_is_refused_while_the_first_works_on(series):
-    write(series.notebooks, "01_first", "(run.folder / 'begun').touch()\nimport time; time.sleep(4)")
+    work = "import time\n(run.folder / 'begun').touch()\nwhile not (run.folder / 'go').exists(): time.sleep(0.1)"
+    write(series.notebooks, "01_first", work)
     command = [sys.executable, "-c", RUN, str(series.notebooks), str(series.out)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     began = time.time()
@@ -243,6 +244,7 @@ def test_a_second_process_is_refused_while_the_first_works_on(series):
         assert first.poll() is None and time.time() - began < 60
         time.sleep(0.1)
     second = subprocess.run(command, capture_output=True, text=True)
+    (series.out / "01_first/go").touch()
     assert second.returncode == 1 and f"another run (process {first.pid}) is at work" in second.stderr
     assert first.communicate()[0] == "executed 01_first\n" and first.returncode == 0
 
