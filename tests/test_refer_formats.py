@@ -250,7 +250,7 @@ def test_an_archive_without_a_split_is_refused(original: Path, tmp_path: Path, s
 
 
 def test_bad_parquet_is_named(original: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"validation.*no column 'split'; it has .*part"):
+    with pytest.raises(InputError, match=r"train-00000.*no column 'split'; it has .*part"):
         from_parquet(parquet_files(original, tmp_path / "files", "part"), "refcoco", tmp_path / "data")
     damaged = tmp_path / "x.parquet"
     damaged.write_bytes(b"PAR1 and nothing PAR1")
