@@ -1,7 +1,7 @@
 """What the untuned model says, as a target beside the true words, so that tuning keeps what it could do before.
 
-Learning without forgetting (Li and Hoiem 2016), which the paper does not need: its language model is three orders of
-magnitude larger than ours. The teacher is asked what needs no region, each exchange alone, from the same features.
+Learning without forgetting (Li and Hoiem 2016); the paper has no such term. The teacher is asked what needs no region,
+each exchange alone, from the same features.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Teacher:
         given = {name: loader(values) for name, values in held.items() if values is not None}
         questions = self.model.collate(asked, apart=True, **given).to(self.device)
         bf16 = usable_precision(self.model.profile.training.precision, self.device) == "bf16"
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             return self.model.word_probabilities(questions)
 
 
