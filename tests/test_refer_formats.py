@@ -219,10 +219,15 @@ def test_a_kill_before_the_refs_is_made_good(
     assert obtain("refcoco", root, entries=entries)["way"] is None
 
 
-def test_where_both_are_gone_the_mdetr_archive_serves(original: Path, tmp_path: Path, server: FlakyServer) -> None:
-    root = tmp_path / "data"
+def beside_coco(original: Path, root: Path) -> Path:
+    """A folder of data sets that holds COCO's instances, which MDETR's files name pictures by."""
     (root / "coco" / "annotations").mkdir(parents=True)
     (root / "coco" / "annotations" / "instances_train2014.json").write_text(json.dumps(content(original)[1]))
+    return root
+
+
+def test_where_both_are_gone_the_mdetr_archive_serves(original: Path, tmp_path: Path, server: FlakyServer) -> None:
+    root = beside_coco(original, tmp_path / "data")
     archive = tmp_path / "archive.tar.gz"
     with tarfile.open(archive, "w:gz") as out:
         for path in mdetr_files(original, tmp_path / "files"):
@@ -235,9 +240,7 @@ def test_where_both_are_gone_the_mdetr_archive_serves(original: Path, tmp_path: 
 
 
 def test_an_archive_without_a_split_is_refused(original: Path, tmp_path: Path, server: FlakyServer) -> None:
-    root = tmp_path / "data"
-    (root / "coco" / "annotations").mkdir(parents=True)
-    (root / "coco" / "annotations" / "instances_train2014.json").write_text(json.dumps(content(original)[1]))
+    root = beside_coco(original, tmp_path / "data")
     archive = tmp_path / "archive.tar.gz"
     with tarfile.open(archive, "w:gz") as out:
         for path in mdetr_files(original, tmp_path / "files"):
