@@ -482,6 +482,7 @@ if shapes:
 # %%
 from pgpt_lib.evaluation.series import table5_row, tuned_series
 
+del model  # the fine-tunes need its place
 tuned = {n: e.metrics for n, e in tuned_series(run.out / "checkpoint", run.folder / "tuned", sets, steps, seed)}
 fine_tuned |= {name.partition("/")[0] for name in tuned}
 table5 |= table5_row(tuned)
