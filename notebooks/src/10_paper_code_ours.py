@@ -485,8 +485,8 @@ run.figure(fig, "forest", alt="What each difference of the released code costs b
 # %% [markdown]
 # A square in orange, wholly right of the line: the released choice costs something. A green diamond wholly left: it
 # scores higher than ours. Grey circles decide nothing at this size, whichever side they lie on. For teacher forcing a
-# negative number is what the shortcut adds to a score (captions are never asked that way, so its place there stays
-# empty). In words:
+# negative number is what the shortcut adds to a score (questions about a given mask are answered in words, so its place
+# there stays empty). In words:
 
 # %%
 for name in DIFFERENCES:

@@ -11,6 +11,14 @@ from pydantic import Field, PositiveInt
 
 from ..config import Profile, Section, load_profile
 from ..errors import InputError
+from ..files import digest
+
+UNUSED: dict[str, Any] = {  # settings of a profile that change nothing of what a cell computes
+    "name": True,
+    "budget": True,
+    "data": {"eval_scenes"},  # RunSettings has its own
+    "training": {"save_every", "log_every", "compile", "cache_features"},
+}
 
 
 class RunSettings(Section):
@@ -87,11 +95,30 @@ class Cell:
         return load_profile(self.profile_name, settings)
 
     def asked(self) -> dict[str, Any]:
-        """Everything that the cell's result depends on, flat: to tell whether a finished one still counts."""
-        profile = self.profile().model_dump(mode="json", exclude={"name": True, "budget": True})
+        """Everything that the cell's result depends on, flat: to tell whether a finished one still counts.
+
+        Not what it does not use, so that the profile of a run may change that without voiding a sweep.
+        """
+        profile = self.profile()
+        spoken = UNUSED["training"] | ({"lr"} if self.run.lr != "profile" else set())
+        settings = profile.model_dump(mode="json", exclude={**UNUSED, "training": spoken})
         unused = {"longer", *(name for name in RunSettings.model_fields if name.startswith("guess"))}
         unused |= set() if self.run.align == "words" else {"align_steps", "align_scenes"}
-        return {**flatten(profile), **flatten({"cell": self.run.model_dump(mode="json", exclude=unused)})}
+        run = self.run.model_dump(mode="json", exclude=unused)
+        return {**flatten(settings), **flatten({"cell": run, "weights": bundled_weights(profile, self.run.align)})}
+
+
+def bundled_weights(profile: Profile, align: str) -> dict[str, str]:
+    """A digest of each bundled file that a cell starts from, by its path below `data/backbones`."""
+    from ..backbones import BUNDLED, aligned_file
+
+    files = [
+        BUNDLED / profile.llm.name / "llm" / "model.safetensors",
+        BUNDLED / profile.vision.name / "model.safetensors",
+    ]
+    if align == "bundled":
+        files.append(aligned_file(profile))
+    return {file.relative_to(BUNDLED).as_posix(): digest(file) for file in files if file.is_file()}
 
 
 def words_only(llm: str) -> str:

@@ -17,7 +17,7 @@ METRICS = {  # what is lost, by the key in a result
     "acc@0.5": "Acc@0.5 of boxes",
     "ciou": "cIoU of masks",
     "several.set_f1": "F1 of several boxes",
-    "region_caption.mask": "captions of a given mask",
+    "region_question.mask": "questions about a given mask",
 }
 
 

@@ -14,6 +14,7 @@ from ..files import read_json, write_json
 from .cell_run import VERSION
 from .cells import Cell, RunSettings, changed, of_same_kind
 from .jobs import BUSY, STOPPED, Job, Log, RunJobs, run_jobs, why
+from .rates import is_outdated
 from .results import all_results, finished, result_file
 from .switches import lacking, require_all
 from .table import SETS, write_table
@@ -61,6 +62,7 @@ def _status(cell: Cell, folder: Path, measured: Sequence[Mapping[str, Any]]) -> 
     if result["status"] == "failed":
         return Status(cell, "failed", result["error"], minutes, guessed)
     differing = changed(result["asked"], read_back(cell.asked()))
+    differing += ["the tuned rate"] * is_outdated(cell, result, folder)
     if differing:
         return Status(cell, "changed", ", ".join(sorted(differing)), minutes, guessed)
     return Status(cell, "done", "", result["wall_seconds"] / 60)
@@ -150,7 +152,10 @@ def run_cells(
         Job(s.cell.id, _orders(s.cell, folder), work_folder(folder, s.cell.id))
         for s in sorted(open_ones, key=lambda s: s.state == "failed")  # those that failed before come last
     ]
-    (run or run_jobs)(waiting, jobs, on_end, log)
+    tuned = {s.cell.id for s in open_ones if s.cell.run.lr == "tuned"}
+    for batch in ([j for j in waiting if j.name not in tuned], [j for j in waiting if j.name in tuned]):
+        if batch:  # rates are known before the first cell that takes the best of them
+            (run or run_jobs)(batch, jobs, on_end, log)
     write_table(folder, all_results(folder))
     done = [s.cell.id for s in survey(cells, out) if s.state == "done"]
     missing = [s.cell.id for s in statuses if s.state == "lacking"]

@@ -14,9 +14,9 @@ import pandas as pd
 from ..evaluation.failures import KINDS
 from ..evaluation.series import MAIN
 from ..report import paper_table
-from .rates import best_rate
+from .rates import best_rate, score
 from .reading import OverSeeds, Sweep, effort_to
-from .results import difference, mean, value
+from .results import difference, mean, point_score
 from .table import SETS
 
 DASH = "–"
@@ -83,16 +83,14 @@ def table6_result(sweep: Sweep) -> dict[str, dict[str, Any]]:
 
 
 def tuned_rates(sweep: Sweep) -> pd.DataFrame:
-    """Acc@0.5 of every learning rate that was tried, what was taken, and whether that lies at the edge of the range."""
+    """Mean box IoU (and Acc@0.5) of every learning rate that was tried, what was taken, and whether at the edge."""
     made: dict[tuple[str, str], dict[str, str]] = {}
     grid = sweep.plan.grids[0]
     for name in grid["representation"]:
         for rank in grid["rank"]:
             tried = {r["lr"]: r for r in sweep.results if r["cell"]["budget"] == "tuning"
                      and (r["cell"]["representation"], str(r["cell"]["rank"])) == (name, str(rank))}  # fmt: skip
-            row = {
-                f"{lr:g}": f"{value(tried[lr], f'{MAIN}.acc@0.5'):.3f}" if lr in tried else DASH for lr in grid["lr"]
-            }
+            row = {f"{lr:g}": "{:.3f} ({:.3f})".format(*score(tried[lr])) if lr in tried else DASH for lr in grid["lr"]}
             cell = sweep.plan.cell({"representation": name, "rank": rank, "seed": 0}, sweep.profile)
             best = best_rate(cell, [dict(r) for r in tried.values()])
             whole = len(tried) == len(grid["lr"])
@@ -100,6 +98,12 @@ def tuned_rates(sweep: Sweep) -> pd.DataFrame:
             row |= {"best": f"{best['lr']:g}" if best else DASH, "at the edge": ("no", "yes")[edge] if whole else DASH}
             made[name, RANKS[rank]] = row
     return pd.DataFrame(made).T
+
+
+def last_score(cells: Results, key: str = "acc@0.5") -> float | None:
+    """The mean over seeds of what the learning curves end with; None without a curve."""
+    ends = [point_score(cell["curve"][-1][key]) for cell in cells if cell["curve"]]
+    return statistics.fmean(ends) if ends else None
 
 
 def effort(curves: Mapping[str, Results], levels: Mapping[str, float]) -> pd.DataFrame:

@@ -71,10 +71,10 @@ class Plan(Section):
         absent = [name for name, value in complete.items() if value is None]
         if absent:
             raise InputError(f"sweep {self.name}: factor {absent[0]} is not given; {self._choices(absent[0])}")
-        settings: dict[str, Any] = dict(self.overrides)
-        for name, value in complete.items():
-            settings |= self._settings(name, value)
         name = profile or self.profile
+        settings: dict[str, Any] = {**_pinned(name), **self.overrides}
+        for factor, value in complete.items():
+            settings |= self._settings(factor, value)
         run = {k.removeprefix("cell."): v for k, v in settings.items() if k.startswith("cell.")}
         overrides = {k: v for k, v in settings.items() if not k.startswith("cell.")}
         identity = cell_id(complete, self.defaults)
@@ -135,6 +135,11 @@ def _sizes(profile: str, plan: str) -> Settings:
     if profile not in sizes:
         raise InputError(f"sweeps have no sizes for profile {profile!r}; there are {', '.join(sizes)}")
     return {**sizes[profile]["all"], **sizes[profile].get(plan, {})}
+
+
+def _pinned(profile: str) -> Settings:
+    """Settings of a profile that sweeps hold fast, whatever becomes of them in the profile itself."""
+    return _read(SIZES).get(profile, {}).get("settings", {})
 
 
 def _read(name: str) -> Any:

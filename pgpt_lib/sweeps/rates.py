@@ -16,7 +16,8 @@ def learning_rate_of(cell: Cell, results: Path) -> dict[str, Any]:
     """The rate that a cell trains with: `lr`, and `lr_from`, which says where it comes from.
 
     A tuned one is the best of the tuning cells that share the most factors with this cell, in the sweep's own folder,
-    or, for a cell run alone, among the committed results of the same profile; without any it is the profile's.
+    or, for a cell run alone, among the committed results of the same profile; without any it is the profile's. A sweep
+    runs its tuning cells before all others, and a cell whose rate is no longer the best counts as changed.
 
     Raises:
         InputError: the profile's own settings are bad.
@@ -48,12 +49,20 @@ def best_rate(cell: Cell, results: list[dict[str, Any]]) -> Mapping[str, Any] | 
     return max(nearest, key=score)
 
 
-def score(result: Mapping[str, Any]) -> float:
-    """What rates are compared by: Acc@0.5 on the main split, or cIoU where no box is learnt."""
-    found = value(result, f"{MAIN}.acc@0.5") or 0.0
-    if not found:
-        found = value(result, f"{MAIN}.ciou") or 0.0
-    return found
+def score(result: Mapping[str, Any]) -> tuple[float, float]:
+    """What rates are compared by, on the main split: mean IoU of boxes, or of masks where none is learnt; then Acc@0.5.
+
+    Mean IoU tells rates apart where Acc@0.5 is still near 0, and counts what cannot be read as 0 as well.
+    """
+    overlap = value(result, f"{MAIN}.miou_box")
+    if overlap is None:
+        overlap = value(result, f"{MAIN}.miou_mask")
+    return overlap or 0.0, value(result, f"{MAIN}.acc@0.5") or 0.0
+
+
+def is_outdated(cell: Cell, result: Mapping[str, Any], results: Path) -> bool:
+    """Whether a finished cell was trained with another rate than its tuning cells have found by now."""
+    return cell.run.lr == "tuned" and "lr" in result and result["lr"] != learning_rate_of(cell, results)["lr"]
 
 
 def _is_rate(text: Any) -> bool:
