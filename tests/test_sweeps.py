@@ -16,15 +16,17 @@ import toy_sweep
 
 from pgpt_lib import project
 from pgpt_lib.commands.sweep import choose, one_cell
+from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
-from pgpt_lib.files import read_json
-from pgpt_lib.sweeps import cell_run, engine, rates, results, table, worker
+from pgpt_lib.files import read_json, write_json
+from pgpt_lib.sweeps import cell_run, cells, engine, rates, results, table, worker
 from pgpt_lib.sweeps.cells import RunSettings, changed, parse_factors
 from pgpt_lib.sweeps.jobs import BUSY, Job, run_jobs, why
 from pgpt_lib.sweeps.plans import load_plan, plan_file, plan_names
 
 MAIN = "refshapes-refcoco/val"
 L1 = {"terms": "l1", "seed": 0}
+BOX = {"representation": "embedding", "rank": 8, "seed": 0}
 
 
 def cell_of(plan: str, profile: str = "smoke", **factors):
@@ -41,7 +43,9 @@ def finished(plan: str, acc: float, half: float = 0.0, curve=(), seconds: float 
         "id": cell.id,
         "cell": dict(cell.factors),
         "lr": cell.run.lr if isinstance(cell.run.lr, float) else 0.003,
-        "metrics": {MAIN: {"acc@0.5": interval, "questions": {"all": {"accuracy": [0.7, 0.6, 0.8]}}}},
+        "metrics": {
+            MAIN: {"acc@0.5": interval, "miou_box": interval, "questions": {"all": {"accuracy": [0.7, 0.6, 0.8]}}}
+        },
         "before": {"questions": {"all": {"accuracy": [0.75, 0.7, 0.8]}}},
         "curve": [{"step": i, "seconds": s, "expressions": 100 * i, "acc@0.5": [a, a, a]} for i, s, a in curve],
         "parameters": {"trainable": 1000, "llm_trainable": 100, "llm": 9000},
@@ -120,12 +124,12 @@ def test_choices():
 def one(tmp_path_factory):
     """A tiny cell, trained and scored."""
     out = tmp_path_factory.mktemp("one")
-    return out, one_cell(cell_of("losses", **L1), out)
+    return out, one_cell(cell_of("table6", **BOX), out)
 
 
 def test_a_cell_is_trained_and_scored(one):
     out, result = one
-    assert json.loads(json.dumps(result["cell"])) == {"terms": "l1", "head": "two_way", "seed": 0}
+    assert json.loads(json.dumps(result["cell"])) == dict(cell_of("table6", **BOX).factors)
     assert len(result["metrics"]) == 8 and result["metrics"][MAIN]["n"] > 0
     assert result["metrics"][MAIN]["ciou"] is None  # boxes alone
     assert result["metrics"][MAIN]["questions"]["all"]["n"] == result["before"]["questions"]["all"]["n"] > 0
@@ -136,14 +140,14 @@ def test_a_cell_is_trained_and_scored(one):
     assert 0 < result["curve"][0]["seconds"] < result["curve"][1]["seconds"] <= result["seconds"] + 1e-6
     assert result["seconds"] < result["wall_seconds"] and result["log"][-1]["seconds"] <= result["seconds"] + 1e-6
     assert "giou" in result["log"][0]["losses"] and result["parameters"]["llm_trainable"] < result["parameters"]["llm"]
-    folder = engine.sweep_folder(out, "losses")
+    folder = engine.sweep_folder(out, "table6")
     assert not worker.work_folder(folder, result["id"]).exists()  # no checkpoint is left
     assert read_json(results.result_file(folder, result["id"]))["metrics"] == worker.read_back(result["metrics"])
 
 
 def test_the_toy_sweep_of_other_tests_has_the_form_of_a_cell(one):
     """What those tests read is what a sweep writes, key by key."""
-    real, toy = worker.read_back(one[1]), toy_sweep.result(cell_of("losses", **L1))
+    real, toy = worker.read_back(one[1]), toy_sweep.result(cell_of("table6", **BOX))
 
     def keys(found, depth=3):
         return {k: keys(v, depth - 1) for k, v in found.items()} if isinstance(found, dict) and depth else None
@@ -158,25 +162,75 @@ def test_the_toy_sweep_of_other_tests_has_the_form_of_a_cell(one):
 def test_a_finished_cell_is_not_run_again(one, monkeypatch):
     out, result = one
     monkeypatch.setattr(worker, "perform", lambda *_: pytest.fail("run again"))
-    assert one_cell(cell_of("losses", **L1), out)["id"] == result["id"]
-    status = engine.survey(load_plan("losses").cells("smoke"), out)
-    assert [s.state for s in status][:2] == ["done", "to do"] and not status[1].guessed
-    assert status[1].minutes == pytest.approx(result["wall_seconds"] / 60)
+    assert one_cell(cell_of("table6", **BOX), out)["id"] == result["id"]
+    here, other = engine.survey([cell_of("table6", **{**BOX, "seed": seed}) for seed in (0, 1)], out)
+    assert (here.state, other.state) == ("done", "to do") and not other.guessed
+    assert other.minutes == pytest.approx(result["wall_seconds"] / 60)
 
 
 def test_a_cell_of_other_sizes_no_longer_counts(one):
     out, result = one
-    larger = cell_of("losses", **L1)
+    larger = cell_of("table6", **BOX)
     larger = type(larger)(**{**vars(larger), "run": larger.run.model_copy(update={"eval_scenes": 9})})
     [status] = engine.survey([larger], out)
     assert (status.state, status.why) == ("changed", "cell.eval_scenes")
     assert changed({"a": 1, "old": 2}, {"a": 1, "new": 3}) == []
 
 
+def test_tuning_of_a_profile_does_not_void_its_cells(monkeypatch):
+    """What sweeps hold fast, and what they do not use, may change in the profile; what they use may not."""
+    cell = cell_of("table6", "cpu", **BOX)
+    before = cell.asked()
+
+    def with_profile(**training):
+        changes = {f"training.{name}": value for name, value in training.items()} | {"data.eval_scenes": 7}
+        monkeypatch.setattr(cells, "load_profile", lambda name, given: load_profile(name, {**changes, **given}))
+        return changed(before, cell_of("table6", "cpu", **BOX).asked())
+
+    assert with_profile(save_every=7, log_every=3, lr=0.5, batch_size=6, encoder_lr=1.0, precision="bf16") == []
+    assert with_profile(weight_decay=0.5) == ["training.weight_decay"]
+
+
+def test_another_backbone_voids_a_cell(monkeypatch, tmp_path):
+    before = cell_of("table6", "cpu", **BOX).asked()
+    assert {name for name in before if name.startswith("weights.")} == {
+        "weights.nano/llm/model.safetensors",
+        "weights.nano/dinov2-small.safetensors",
+    }
+    monkeypatch.setattr(cells, "digest", lambda path: f"another {path.name}")
+    assert len(changed(before, cell_of("table6", "cpu", **BOX).asked())) == 2
+
+
+def test_a_cell_whose_rate_is_no_longer_the_best_counts_as_changed(tmp_path):
+    folder = engine.sweep_folder(tmp_path, "table6")
+    tuned = finished("table6", 0.5, **BOX)
+    tuned["asked"] = worker.read_back(cell_of("table6", "cpu", **BOX).asked())
+    tried = [
+        finished("table6", acc, **{**BOX, "seed": 100}, budget="tuning", lr=lr)
+        for lr, acc in ((0.003, 0.4), (0.01, 0.6))
+    ]
+    for result in (tuned, tried[0]):
+        write_json(results.result_file(folder, result["id"]), result)
+    [status] = engine.survey([cell_of("table6", "cpu", **BOX)], tmp_path)
+    assert status.state == "done"
+    write_json(results.result_file(folder, tried[1]["id"]), tried[1])
+    [status] = engine.survey([cell_of("table6", "cpu", **BOX)], tmp_path)
+    assert (status.state, status.why) == ("changed", "the tuned rate")
+
+
+def test_rates_are_tuned_before_any_cell_takes_one(tmp_path):
+    plan, begun = load_plan("table6"), []
+    tuning = plan.cell({**BOX, "seed": 100, "budget": "tuning", "lr": 0.003}, "smoke")
+    tuned, other = plan.cell(BOX, "smoke"), plan.cell({**BOX, "seed": 1}, "smoke")
+    run = lambda jobs, *_: begun.append([job.name for job in jobs])  # noqa: E731
+    engine.run_cells([tuned, tuning, other], tmp_path, log=lambda _: None, run=run)
+    assert begun == [[tuning.id], [tuned.id, other.id]]
+
+
 def test_scoring_in_passing_changes_nothing_of_the_training(one, tmp_path, monkeypatch):
     """Without the curve the same cell ends in the same losses and scores."""
     _, result = one
-    bare = cell_of("losses", **L1)
+    bare = cell_of("table6", **BOX)
     bare = type(bare)(**{**vars(bare), "run": bare.run.model_copy(update={"curve": ()})})
     again = cell_run.run_cell(bare, tmp_path / "work", tmp_path, progress=False)
     assert [line["losses"] for line in again["log"]] == [line["losses"] for line in result["log"]]
@@ -194,7 +248,7 @@ def test_equal_time_measures_its_schedule_once(tmp_path, monkeypatch):
 
 
 def test_a_step_is_timed(tmp_path):
-    cell = cell_of("losses", **L1)
+    cell = cell_of("table6", **BOX)
     assert 0 < cell_run.seconds_a_step(cell.profile(), 0, tmp_path / "timing") < 5
     assert not (tmp_path / "timing").exists()
 
@@ -231,7 +285,7 @@ def slow(self):
         time.sleep(float(sys.argv[2]))
     return point(self)
 cell_run.Scorer.point = slow
-cell = load_plan("losses").cell({"terms": "l1", "seed": 0}, "smoke")
+cell = load_plan("table6").cell({"representation": "embedding", "rank": 8, "seed": 0}, "smoke")
 cell = type(cell)(**{**vars(cell), "overrides": {**cell.overrides, "training.save_every": 1}})
 worker.perform(cell, Path(sys.argv[1]))"""
 
@@ -240,19 +294,19 @@ worker.perform(cell, Path(sys.argv[1]))"""
 def test_a_killed_cell_goes_on_and_ends_alike(one, tmp_path):
     """SIGKILL at the second point of the curve: the first step's checkpoint is taken up."""
     command = [sys.executable, "-c", SLOW, str(tmp_path)]
-    work = worker.work_folder(tmp_path, "terms=l1,seed=0")
+    work = worker.work_folder(tmp_path, cell_of("table6", **BOX).id)
     process = subprocess.Popen([*command, "60"], cwd=project.ROOT, stderr=subprocess.DEVNULL)
     began = time.time()
     while not (tmp_path / "reached").exists():
         assert process.poll() is None and time.time() - began < 60
         time.sleep(0.05)
-    held = worker.perform(cell_of("losses", **L1), tmp_path)
+    held = worker.perform(cell_of("table6", **BOX), tmp_path)
     assert held is None  # another process is at it
     process.kill()
     process.wait()
     again = subprocess.run([*command, "0"], cwd=project.ROOT, check=True, stderr=subprocess.PIPE, text=True)
     assert "going on from" in again.stderr and "step_1" in again.stderr
-    result = read_json(results.result_file(tmp_path, "terms=l1,seed=0"))
+    result = read_json(results.result_file(tmp_path, cell_of("table6", **BOX).id))
     assert [line["losses"] for line in result["log"]] == [line["losses"] for line in one[1]["log"]]
     assert result["metrics"] == worker.read_back(one[1]["metrics"]) and not work.exists()
 

@@ -15,6 +15,7 @@ from pgpt_lib.files import write_json
 from pgpt_lib.sweeps.cells import Cell
 from pgpt_lib.sweeps.engine import sweep_folder
 from pgpt_lib.sweeps.plans import load_plan
+from pgpt_lib.sweeps.rates import learning_rate_of
 from pgpt_lib.sweeps.results import all_results, result_file
 from pgpt_lib.sweeps.switches import lacking
 from pgpt_lib.sweeps.table import write_table
@@ -36,7 +37,8 @@ def write(out: Path, plan: str, profile: str = "smoke", keep: Callable[[Cell], b
     folder, made = sweep_folder(out, plan), []
     for cell in load_plan(plan).cells(profile):
         if keep(cell) and not lacking(cell):
-            write_json(result_file(folder, cell.id), result(cell))
+            rate = learning_rate_of(cell, folder) if cell.run.lr == "tuned" else {}
+            write_json(result_file(folder, cell.id), {**result(cell), **rate})
             made.append(cell.id)
     write_table(folder, all_results(folder))
     return made
