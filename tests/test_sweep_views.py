@@ -128,6 +128,16 @@ def test_effort_failures_and_forgetting(state, table6):
             1 - float(row["Acc@0.5"][:5]), abs=0.01
         )
         assert sum(frames.failure_shares(curves["numerical"]).values()) == pytest.approx(missed / (900 * cells))
+    wrong = frames.wrong_answers(curves, 4)
+    assert len(wrong.loc["embedding"]) == (1 if state == "missing" else 4)
+    if state == "missing":
+        assert set(wrong.loc[("embedding", 1)]) == {frames.DASH}
+    else:
+        assert wrong.loc["embedding", "failure"].tolist() == ["wrong object", "format", "imprecise", "wrong object"]
+        assert wrong.loc[("embedding", 1), "true box"] == "10 20 30 40"
+        assert wrong.loc[("embedding", 2), ["box read", "written"]].tolist() == [frames.DASH, "<vis> 2"]
+    old = [{key: value for key, value in cell.items() if key != "answers"} for cell in curves["embedding"]]
+    assert set(frames.wrong_answers({"old": old}).loc[("old", 1)]) == {frames.DASH}
     kept = frames.words_kept(of_rank(table6, "full"))
     assert kept.loc["embedding", "change"].startswith("-0.120" if state == "whole" else frames.DASH)
 
