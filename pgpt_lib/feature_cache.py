@@ -26,7 +26,17 @@ from .backbones.wheels import bytes_below
 from .errors import InputError
 from .vision import VisionTower
 
-DEFAULT_MAX_BYTES = 12 * 2**30  # 21,000 images of DINOv2-S/14 at 112 pixels
+MIN_BYTES, MAX_BYTES = 12 * 2**30, 20 * 2**30  # 21,000 and 36,000 images of DINOv2-S/14 at 112 pixels
+
+
+def default_bound(folder: Path) -> int:
+    """Bytes that the stores in a folder may take by default: up to half of the room there, from 12 to 20 GiB.
+
+    The room is what is free on the folder's disk and what the stores hold already.
+    """
+    disk = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    room = shutil.disk_usage(disk).free + (bytes_below(folder) if folder.is_dir() else 0)
+    return max(MIN_BYTES, min(MAX_BYTES, room // 2))
 
 
 class FeatureCache:
@@ -39,14 +49,14 @@ class FeatureCache:
     Args:
         tower: the frozen tower.
         folder: holds the stores of all towers.
-        max_bytes: bound on the size of all stores in `folder`. Those of other towers, longest unused first, give way.
+        max_bytes: bound on the size of all stores in `folder`, by default `default_bound`. Those of other towers,
+            longest unused first, give way.
         batch_size: images a forward pass. Short batches are padded to it, so that a row does not depend on its company.
     """
 
-    def __init__(
-        self, tower: VisionTower, folder: Path, max_bytes: int = DEFAULT_MAX_BYTES, batch_size: int = 16
-    ) -> None:
-        self.tower, self.folder, self.max_bytes, self.batch_size = tower, Path(folder), max_bytes, batch_size
+    def __init__(self, tower: VisionTower, folder: Path, max_bytes: int | None = None, batch_size: int = 16) -> None:
+        self.tower, self.folder, self.batch_size = tower, Path(folder), batch_size
+        self.max_bytes = default_bound(self.folder) if max_bytes is None else max_bytes
         self.shape = (tower.num_layers, tower.num_tokens, tower.hidden_size)
         self.row_bytes = 2 * math.prod(self.shape)
         self.store = self.folder / f"{Path(tower.name).name}-{tower.image_size}-{tower.digest()}"

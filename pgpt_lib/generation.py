@@ -37,6 +37,7 @@ class Answer:
         states: [k, H], fp32, the state that each emitted `<vis>` was decoded from.
         predictions: for each signal its k raw predictions, in the frame of the model's input.
         parse_failures: regions written as text that could not be read; they stay in `text` as they are.
+        written: the text as the model wrote it, with regions that are text in full.
     """
 
     text: str
@@ -45,6 +46,7 @@ class Answer:
     states: Tensor
     predictions: dict[str, Tensor] = field(default_factory=dict)
     parse_failures: int = 0
+    written: str = ""
 
 
 @dataclass
@@ -203,7 +205,7 @@ def _answer(
         decoded.append(Region(**known))
     written, representation = model.chat.decode(ids), model.chat.representation
     if representation is None:
-        return Answer(written, ids, [], states, predictions)
+        return Answer(written, ids, [], states, predictions, written=written)
     text, failures = representation.mark(written)
     regions = representation.read(written, decoded, sample.size)
-    return Answer(text, ids, regions, states, predictions, failures)
+    return Answer(text, ids, regions, states, predictions, failures, written)

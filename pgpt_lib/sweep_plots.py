@@ -212,19 +212,23 @@ def failure_bars(shares: Mapping[str, Mapping[str, float]], ax: Axes, note: str 
 def weight_map(
     track: Sequence[Mapping[str, Any]], ax: Axes, which: str = "llm", title: str = "", top: float | None = None
 ) -> Axes:
-    """Fusion weights by layer (upwards) over the steps of a training, as a heat map.
+    """Fusion weights by layer (upwards) over the steps of a training, as a heat map; a line parts off steps below 0.
 
     Args:
-        track: points of `step` and weights by name, as a sweep's cell keeps them.
+        track: points of `step` and weights by name, as a sweep's cell keeps them; those without `which` are left out.
         which: `llm` or `mask`.
         top: the weight that is brightest, for panels that are compared.
     """
+    track = [point for point in track if which in point]
     weights = np.array([point[which] for point in track]).T
     steps = [point["step"] for point in track]
+    tuned = sum(step < 0 for step in steps)  # where the tuning starts
     picture = ax.imshow(
         weights, aspect="auto", origin="lower", vmin=0, vmax=top, cmap="cividis", interpolation="nearest"
     )
-    shown = sorted({0, len(steps) // 2, len(steps) - 1})
+    shown = sorted({0, tuned or len(steps) // 2, len(steps) - 1})
+    if tuned:
+        ax.axvline(tuned - 0.5, color="white", linewidth=1.5, linestyle="--")
     ax.set(xticks=shown, xticklabels=[steps[i] for i in shown], xlabel="step", ylabel="layer", title=title)
     ax.set_yticks(range(len(weights)), [str(i + 1) for i in range(len(weights))], fontsize=8)
     ax.grid(False)

@@ -28,6 +28,7 @@ from .checkpoint_files import State, find_checkpoint, library_versions, list_che
 from .compilation import compiled, eagerly
 from .config import Profile, Training
 from .data.sample import Sample, Stream
+from .data.streams import prepare_stream
 from .diagnosis import EmissionWatch, MakeBatch, is_lost_peer, lost_peer, non_finite
 from .errors import InputError, RunError
 from .interrupts import StopSignals
@@ -189,6 +190,7 @@ def fit(
         log.truncate(first)
     bar = Progress(settings.steps, first, progress and accelerator.is_main_process)
     checkpoint = start[0] if start else out
+    prepare_stream(stream, first * settings.batch_size, settings.steps * settings.batch_size)  # before the clock starts
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     began, window = time.monotonic(), Window(accelerator.num_processes, card_use(accelerator, profile))
     watch = EmissionWatch(profile, list(parameters), first)

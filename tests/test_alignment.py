@@ -30,16 +30,28 @@ def small_cell(strategy: str, **run: object):
     return replace(cell, run=cell.run.model_copy(update={"align_steps": 3, "align_scenes": 48, **run}))
 
 
+def check_learned(record: dict, path, steps: list[int]) -> None:
+    """The track of learned weights starts even and ends in what was saved."""
+    track = record["track"]
+    assert [point["step"] for point in track] == steps and track[-1]["loss"] == record["loss"] > 0
+    even, end = (torch.tensor(track[i]["weights"]) for i in (0, -1))
+    torch.testing.assert_close(even, torch.full_like(even, 1 / len(even)))
+    torch.testing.assert_close(end, load_file(path)["fusion.logits"].softmax(0))
+    assert not torch.equal(even, end)
+
+
 def test_alignment_in_words_is_cached_resumed_and_loaded(tmp_path, monkeypatch) -> None:
     cell = small_cell("second_last")
     profile = cell.profile()
     assert profile.llm.name == "nano-words"
-    whole, record = alignment.aligned_weights(cell, profile, tmp_path / "whole")
+    whole, record = alignment.aligned_weights(cell, profile, tmp_path / "whole" / "fusion")
     assert record == read_json(whole.with_name("aligned.json")) and record["steps"] == 3 and record["loss"] > 0
+    assert [(p["step"], p["weights"]) for p in record["track"]] == [(0, None), (3, None)]  # nothing to learn
+    assert record["track"][1]["loss"] == record["loss"]
     assert not list(whole.parent.glob("pixels-*/"))  # the training's state is gone
     monkeypatch.setattr(alignment, "train_pixels", lambda *_, **__: pytest.fail("aligned again"))
     shared = small_cell("second_last", expressions=7)
-    assert alignment.aligned_weights(shared, profile, tmp_path / "whole")[0] == whole
+    assert alignment.aligned_weights(shared, profile, tmp_path / "whole" / "released_code")[0] == whole
     monkeypatch.undo()
 
     calls: list[int] = []
@@ -49,10 +61,10 @@ def test_alignment_in_words_is_cached_resumed_and_loaded(tmp_path, monkeypatch) 
         pixels, "answer_loss", lambda *given: calls.append(1) or (answer_loss(*given) if len(calls) < 3 else 1 / 0)
     )
     with pytest.raises(ZeroDivisionError):
-        alignment.aligned_weights(cell, profile, tmp_path / "killed")
+        alignment.aligned_weights(cell, profile, tmp_path / "killed" / "fusion")
     monkeypatch.setattr(pixels, "answer_loss", lambda *given: calls.append(1) or answer_loss(*given))
     calls.clear()
-    again, _ = alignment.aligned_weights(cell, profile, tmp_path / "killed")
+    again, _ = alignment.aligned_weights(cell, profile, tmp_path / "killed" / "fusion")
     assert len(calls) == 1 and again.read_bytes() == whole.read_bytes()
 
     saved = load_file(whole)
@@ -82,21 +94,22 @@ def test_a_language_model_of_others_is_aligned_frozen_and_without_regions(tmp_pa
         return fit(model, stream, maker, profile, seed, *rest)
 
     monkeypatch.setattr(alignment, "fit", spy)
-    whole, record = alignment.aligned_weights(cell, profile, tmp_path / "whole")
+    whole, record = alignment.aligned_weights(cell, profile, tmp_path / "whole" / "fusion")
     assert met == {"lora": [], "regions": []}
     assert record["steps"] == 3 and record["loss"] > 0 and record["scored"] is None
     assert not list(whole.parent.glob("checkpoint"))
+    check_learned(record, whole, [0, 3])
     monkeypatch.setattr(alignment, "fit", lambda *_: pytest.fail("aligned again"))
-    assert alignment.aligned_weights(cell, profile, tmp_path / "whole") == (whole, record)
+    assert alignment.aligned_weights(cell, profile, tmp_path / "whole" / "fusion") == (whole, record)
 
     monkeypatch.setattr(alignment, "fit", fit)
     monkeypatch.setattr(alignment, "SAVE_EVERY", 2)
     schedule = training.learning_rate
     monkeypatch.setattr(training, "learning_rate", lambda step, *rest: schedule(step, *rest) if step < 2 else 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        alignment.aligned_weights(cell, profile, tmp_path / "killed")
+        alignment.aligned_weights(cell, profile, tmp_path / "killed" / "fusion")
     monkeypatch.setattr(training, "learning_rate", schedule)
-    again, _ = alignment.aligned_weights(cell, profile, tmp_path / "killed")
+    again, _ = alignment.aligned_weights(cell, profile, tmp_path / "killed" / "fusion")
     assert again.read_bytes() == whole.read_bytes()
 
     saved, built, plain = load_file(whole), build_model(profile, 3, aligned=whole), build_model(profile, 3)
@@ -144,7 +157,8 @@ def test_only_fusion_and_projector_are_aligned_and_raw_fusion_stays_raw(tmp_path
 
     monkeypatch.setattr(alignment, "train_pixels", spy)
     cell = small_cell("learned_raw", align_steps=1)
-    path, _ = alignment.aligned_weights(cell, cell.profile(), tmp_path)
+    path, record = alignment.aligned_weights(cell, cell.profile(), tmp_path / "fusion")
+    check_learned(record, path, [0, 1])
     assert met == {"frozen": True, "moved": True, "normalise": False}
     assert load_file(path).keys() >= {"fusion.logits", "projector.position"}
 
@@ -173,5 +187,5 @@ def test_a_cell_starts_from_what_was_aligned_for_it(tmp_path, monkeypatch) -> No
 
     monkeypatch.setattr(cell_run, "build_model", build)
     with pytest.raises(Reached):
-        cell_run.run_cell(cell, tmp_path / "work", tmp_path, progress=False)
+        cell_run.run_cell(cell, tmp_path / "work", tmp_path / "fusion", progress=False)
     assert built == [("nano-words", 3, load_vision("nano-vit", 112).hidden_size)]

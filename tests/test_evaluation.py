@@ -20,6 +20,7 @@ from pgpt_lib.data.sample import Sample, Turn
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, save_predictions, score
 from pgpt_lib.evaluation.benchmark_sets import EvaluationSet, benchmark_set
+from pgpt_lib.evaluation.by_scene import by_scene
 from pgpt_lib.evaluation.checkpoint import refshapes_samples
 from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores, with_variants
 from pgpt_lib.evaluation.generalised import generalised_scores
@@ -28,6 +29,7 @@ from pgpt_lib.evaluation.predictions import TowerFeatures, batches, max_new_toke
 from pgpt_lib.evaluation.scores import FORCED_KEYS, REGION_GIVEN
 from pgpt_lib.evaluation.words import caption_scores, false_vis_rates, question_scores
 from pgpt_lib.regions import Region, mask_area, mask_to_rle, rle_to_mask
+from pgpt_lib.sweeps import results
 
 SIZE = (10, 20)  # height, width
 
@@ -70,7 +72,7 @@ class Scripted:
         self.asked += [(s.turns[-1].text, max_new_tokens) for s in samples]
         assert all(s.turns[-1].role == "user" for s in samples), "a prompt must not hold its answer"
         given = [self.answers[s.turns[-1].text] for s in samples]
-        return [SimpleNamespace(text=text, regions=list(regions), parse_failures=0) for text, regions in given]
+        return [SimpleNamespace(text=t, regions=list(regions), parse_failures=0, written=t) for t, regions in given]
 
 
 def test_rec_scores_by_hand() -> None:
@@ -298,6 +300,29 @@ def test_scores_have_the_documented_keys() -> None:
     check_metrics({**score(right), "teacher_forced": dict.fromkeys((*FORCED_KEYS, "several"))})
 
 
+def test_addends_by_scene_make_the_scores() -> None:
+    samples = refshapes_samples("refcoco", "val", 6, 0, "smoke")
+    asked = [s for s in samples if s.task not in REGION_GIVEN]
+    asked += with_variants(s for s in samples if s.task in REGION_GIVEN)
+    mixed = [
+        Prediction(s, s.turns[-1].text, s.turns[-1].regions) if i % 4 else Prediction(s, "red", ())
+        for i, s in enumerate(asked)
+    ]
+    columns, scores = by_scene(mixed), score(mixed)
+    assert {"acc@0.5", "miou_box", "ciou", "miou_mask", "questions.all.accuracy", "caption.cider"} < columns.keys()
+    assert {"several.set_f1", *(f"{t}.{v}" for t in REGION_GIVEN for v in ("box", "mask", "wrong"))} < columns.keys()
+    for path, column in columns.items():
+        sums, of = ([float(number) for number in column[name].split()] for name in ("sums", "of"))
+        value = results.value({"metrics": {"set": scores}}, f"set.{path}")
+        assert 0 < value and sum(sums) / sum(of) == pytest.approx(value, abs=1e-4), path
+        assert len(sums) == len(of) <= 6
+    rights = [p for p in mixed if p.sample.task == "rec"]
+    images = [p.sample.image_id for p in rights]
+    assert columns["acc@0.5"]["of"] == " ".join(str(images.count(i)) for i in dict.fromkeys(images))
+    fewer = by_scene([p for p in rights if p.sample.image_id != images[0]])
+    assert columns["ciou"]["images"] == columns["acc@0.5"]["images"] != fewer["acc@0.5"]["images"]
+
+
 # ---------------------------------------------------------------- on a real, if tiny, model
 
 
@@ -365,7 +390,7 @@ def test_the_truth_is_not_returned_as_the_prediction(make_model, features, tiny_
 
     def repeat(model, prompts, features, max_new_tokens):  # all that a model could give away: what it is shown
         shown = [prompt.turns[-1] for prompt in prompts]
-        return [SimpleNamespace(text=turn.text, regions=turn.regions, parse_failures=0) for turn in shown]
+        return [SimpleNamespace(text=t.text, regions=t.regions, parse_failures=0, written=t.text) for t in shown]
 
     model, one = make_model(), tiny_samples[0]
     ways = {
@@ -379,9 +404,11 @@ def test_the_truth_is_not_returned_as_the_prediction(make_model, features, tiny_
 
 
 def test_evaluate_runs_on_a_model(make_model, features, tiny_samples) -> None:
-    metrics = evaluate(make_model(), tiny_samples[:3], None, features).metrics
+    done = evaluate(make_model(), tiny_samples[:3], None, features)
+    metrics = done.metrics
     assert metrics["n"] == 1 and metrics["questions"]["count"]["n"] == 1 and metrics["several"]["n"] == 1
     forced = metrics["teacher_forced"]
+    assert [p.text for p in done.forced] == ["<vis>", "<vis> <vis>"]
     assert forced["acc@0.5"] is not None and forced["several"]["n"] == 1
     assert set(forced["several"]) == set(metrics["several"]) - {"parse_failure_rate"}
     alone = evaluate(make_model(), tiny_samples[:1], None, features).metrics["teacher_forced"]

@@ -259,6 +259,24 @@ def test_the_stream_is_a_function_of_the_step():
     assert set(s.image_id for b in batches for s in b) <= set(first.image_ids())
 
 
+def test_a_prepared_stream_makes_no_scene_in_a_batch():
+    ready = RefShapesStream("cpu", 30, 4141, {"rec": 1, "several": 1}, 3)
+
+    def made() -> tuple[int, int]:
+        return scene_of.cache_info().misses, scene_regions.cache_info().misses
+
+    before = made()
+    ready.prepare(12, 24)
+    after = made()
+    assert [b - a for a, b in zip(before, after, strict=True)] == [12, 12], "not the whole epoch"
+    batch = ready.batch(1, 12)
+    assert made() == after and len({s.image_id for s in batch}) == 12
+    ready.prepare(0, 10**9)
+    assert made()[0] - before[0] == 30
+    RefShapesStream("cpu", scene_of.cache_info().maxsize + 1, 4142, {"rec": 1}, 3).prepare(0, 12)
+    assert made()[0] - before[0] == 30, "more than are remembered"
+
+
 def test_unclear_descriptions_are_refused():
     scene = make_scene("cpu", "test", 0, 0)
     for index in range(len(scene.things)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from pgpt_lib.data.refshapes import rec_samples
 from pgpt_lib.data.sample import Sample
 from pgpt_lib.errors import InputError
 from pgpt_lib.evaluation import Prediction, evaluate, predict, score
-from pgpt_lib.evaluation.failures import failure_kinds, parse_failure_rate
+from pgpt_lib.evaluation.failures import failure_kinds, kept_answers, parse_failure_rate
 from pgpt_lib.generation import generate
 from pgpt_lib.model import PerceptionGPT, build_model
 from pgpt_lib.optimisation import build_optimizer, optimiser_step
@@ -92,6 +93,9 @@ def test_a_few_samples_are_learnt_and_decoded(make, features, kind) -> None:
     answers = generate(model, PROMPTS, features, 200)
     assert [a.text for a in answers] == [s.turns[1].text for s in TAUGHT]
     assert all(a.parse_failures == 0 for a in answers)
+    assert all("<vis>" in a.text and "<vis>" not in a.written for a in answers if a.regions)
+    free = predict(model, TAUGHT[:1], None, features)[0]
+    assert free.written and "<vis>" not in free.written and free.text.count("<vis>") == len(free.regions)
     for answer, taught in zip(answers, TAUGHT, strict=True):
         for got, true in zip(answer.regions, taught.turns[1].regions, strict=True):
             assert max(abs(a - b) for a, b in zip(got.box, true.box, strict=True)) <= 0.5 / 16 + 0.01
@@ -223,6 +227,16 @@ def test_three_ways_to_fail_by_hand() -> None:
     assert metrics["failures"] == {"format": 2, "wrong_object": 3, "imprecise": 3}
     assert metrics["parse_failure_rate"][0] == pytest.approx(1 / 9) and len(metrics["parse_failure_rate"]) == 3
     assert sum(metrics["failures"].values()) == metrics["n"] * (1 - metrics["acc@0.5"][0])
+
+
+def test_kept_answers_show_what_was_written_beside_what_was_read() -> None:
+    given = [replace(answer("<vis>", OBJECTS[1]), written="[ 0 . 0 ]"), answer("[ 0 . 1", None, 1)]
+    first, second = kept_answers([*given, answer("<vis>", OBJECTS[0])], 2)
+    assert first == {
+        "image": "a", "question": "?", "written": "[ 0 . 0 ]", "true": [0, 0, 0.5, 0.4], "read": [0, 0.6, 0.5, 1],
+        "failure": "wrong_object",
+    }  # fmt: skip
+    assert (second["read"], second["failure"]) == (None, "format")
 
 
 def test_failures_need_the_scenes_other_objects() -> None:

@@ -16,6 +16,7 @@ from pgpt_lib import plots, reuse, sweep_plots
 from pgpt_lib.files import read_json, write_json
 from pgpt_lib.sweeps import frames, reading
 from pgpt_lib.sweeps.engine import sweep_folder
+from pgpt_lib.sweeps.weights import with_alignment
 
 NAMES = list(frames.LABELS)
 
@@ -127,6 +128,16 @@ def test_effort_failures_and_forgetting(state, table6):
             1 - float(row["Acc@0.5"][:5]), abs=0.01
         )
         assert sum(frames.failure_shares(curves["numerical"]).values()) == pytest.approx(missed / (900 * cells))
+    wrong = frames.wrong_answers(curves, 4)
+    assert len(wrong.loc["embedding"]) == (1 if state == "missing" else 4)
+    if state == "missing":
+        assert set(wrong.loc[("embedding", 1)]) == {frames.DASH}
+    else:
+        assert wrong.loc["embedding", "failure"].tolist() == ["wrong object", "format", "imprecise", "wrong object"]
+        assert wrong.loc[("embedding", 1), "true box"] == "10 20 30 40"
+        assert wrong.loc[("embedding", 2), ["box read", "written"]].tolist() == [frames.DASH, "<vis> 2"]
+    old = [{key: value for key, value in cell.items() if key != "answers"} for cell in curves["embedding"]]
+    assert set(frames.wrong_answers({"old": old}).loc[("old", 1)]) == {frames.DASH}
     kept = frames.words_kept(of_rank(table6, "full"))
     assert kept.loc["embedding", "change"].startswith("-0.120" if state == "whole" else frames.DASH)
 
@@ -171,6 +182,14 @@ def test_weights_as_heat_map_and_bars(home):
         ax = sweep_plots.weight_map(cell["weights"], plt.subplots()[1], "mask", top=0.5)
         assert ax.images[0].get_array().shape == (4, 11) and ax.images[0].get_clim() == (0, 0.5)
     if cells:
+        track = [{"step": s, "loss": 1.0, "scored": None, "weights": [0.25] * 4} for s in (0, 100, 150)]
+        whole = with_alignment({**cells[0], "aligned": {"track": track}})
+        assert [p["step"] for p in whole[:3]] == [-150, -50, 0] and whole[2:] == cells[0]["weights"]
+        ax = sweep_plots.weight_map(whole, plt.subplots()[1], "llm")
+        assert ax.images[0].get_array().shape == (4, 13) and ax.lines[0].get_xdata()[0] == 1.5
+        assert sweep_plots.weight_map(whole, plt.subplots()[1], "mask").images[0].get_array().shape == (4, 11)
+        fixed = {"track": [{**point, "weights": None} for point in track]}
+        assert with_alignment({**cells[0], "aligned": fixed}) == with_alignment(cells[0]) == cells[0]["weights"]
         final = [cell["weights"][-1]["llm"] for cell in cells]
         fig = sweep_plots.weights_beside_probe({"language model": final}, {"colour": [0.9, 0.8, 0.7, 0.6]})
         assert len(fig.axes[0].patches) == 4 and fig.axes[1].lines[0].get_ydata().tolist() == [0.9, 0.8, 0.7, 0.6]

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import toy_sweep
+from scipy.stats import t as student
 
 from pgpt_lib import project
 from pgpt_lib.commands.sweep import choose, one_cell
@@ -136,6 +138,14 @@ def test_a_cell_is_trained_and_scored(one):
     assert [p["step"] for p in result["curve"]] == [1, 2] and result["log"][-1]["step"] == result["steps"] == 2
     weights = result["weights"]
     assert all(w.keys() >= {"step", "llm"} and sum(w["llm"]) == pytest.approx(1, abs=1e-5) for w in weights)
+    main, columns = result["metrics"][MAIN], result["metrics"][MAIN]["scenes"]
+    assert columns.keys() == {"acc@0.5", "miou_box", "questions.all.accuracy"}
+    hits, of = ([float(n) for n in columns["acc@0.5"][name].split()] for name in ("sums", "of"))
+    assert sum(of) == main["n"] and sum(hits) / sum(of) == pytest.approx(main["acc@0.5"][0])
+    assert result["before"]["scenes"].keys() == {"questions.all.accuracy"}
+    assert 0 < len(result["answers"]) == min(main["n"], cell_run.KEPT_ANSWERS)
+    assert all(isinstance(a["written"], str) and len(a["true"]) == 4 for a in result["answers"])
+    assert sum(a["failure"] == "format" for a in result["answers"]) == main["failures"]["format"]
     assert weights[0]["step"] == 0 and weights[0]["llm"] != weights[-1]["llm"]  # learned
     assert 0 < result["curve"][0]["seconds"] < result["curve"][1]["seconds"] <= result["seconds"] + 1e-6
     assert result["seconds"] < result["wall_seconds"] and result["log"][-1]["seconds"] <= result["seconds"] + 1e-6
@@ -418,6 +428,41 @@ def test_means_and_differences_over_seeds():
     assert [r["cell"]["seed"] for r in results.select([*b, *a], terms="l1")] == [0, 1, 2]
     curve = finished("losses", 0.5, curve=[(1, 2.0, 0.1), (2, 4.0, 0.3)], terms="l1", seed=0)
     assert results.reached(curve, 0.25)["seconds"] == 4.0 and results.reached(curve, 0.4) is None
+
+
+def by_scenes(hits: list[int], seed: int, images: str = "same", **factors) -> dict:
+    """A finished cell with two expressions a scene, of which so many were hit."""
+    acc = sum(hits) / (2 * len(hits))
+    made = finished("losses", acc, 0.12, seed=seed, **factors)
+    column = {"images": images, "sums": " ".join(map(str, hits)), "of": " ".join("2" for _ in hits)}
+    made["metrics"][MAIN]["scenes"] = {"acc@0.5": column}
+    return made
+
+
+def test_a_difference_on_the_same_scenes_pairs_them():
+    path, hard = f"{MAIN}.acc@0.5", [0, 2] * 32  # every other scene is missed by both sides
+    a = [by_scenes([1, *hard[1:]], s, terms="l1") for s in (0, 1)]
+    b = [by_scenes(hard, s, terms="bce") for s in (0, 1)]
+
+    def half(a: list, b: list) -> float:
+        middle, low, high = results.difference(a, b, path)
+        assert middle == pytest.approx(1 / 128) and middle - low == pytest.approx(high - middle)
+        return high - middle
+
+    apart = (0.12**2 + 0.12**2) ** 0.5
+    one_scene = student.ppf(0.975, 63) * (64 * statistics.variance([1 / 2] + [0] * 63)) ** 0.5 / 64
+    assert half(a, b) == pytest.approx(one_scene) and half(a, b) < apart / 5
+    others = [by_scenes(hard, s, "others", terms="bce") for s in (0, 1)]
+    assert half(a, others) == pytest.approx(apart)
+    assert half(a, [b[0], others[1]]) == pytest.approx(apart), "one cell on other scenes"
+    bare = [finished("losses", 0.5, 0.12, terms="bce", seed=s) for s in (0, 1)]
+    assert half(a, bare) == pytest.approx(apart)
+    against = [by_scenes([2 - h for h in hard], s, terms="bce") for s in (0, 1)]
+    assert half(a, against) > apart, "what one side hits the other misses"
+    assert results.contrast([(1, a), (-1, b), (-1, a), (1, b)], path) == pytest.approx([0, 0, 0])
+    differs = [by_scenes([1, 1, *hard[2:]], 0, terms="l1"), by_scenes([2, *hard[1:]], 1, terms="l1")]
+    _, low, high = results.difference(differs, b, path)
+    assert (high - low) / 2 > 12.7 * 1 / 128, "the seeds' part stays"
 
 
 def test_the_table_joins_seeds():

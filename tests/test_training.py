@@ -8,8 +8,10 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from toy_model import ToyModel, ToyStream, make_batch, run_toy, toy_profile
 
+from pgpt_lib import training
 from pgpt_lib.batch import Batch
 from pgpt_lib.checkpoint import load_checkpoint
 from pgpt_lib.cli import main
@@ -45,6 +48,20 @@ def run_kills(kind: str, folder: Path, steps: int, *kills: str) -> list[Path]:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return [folder / "whole", *(folder / str(i) for i in range(len(kills)))]
+
+
+def test_what_a_stream_prepares_is_not_counted_as_training(tmp_path: Path, monkeypatch) -> None:
+    asked: list[tuple[int, int]] = []
+    clock = [0.0]
+
+    def prepare(stream: ToyStream, first: int, last: int) -> None:
+        asked.append((first, last))
+        clock[0] += 1000
+
+    monkeypatch.setattr(training, "prepare_stream", prepare)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: clock[0] + time.monotonic()))
+    done = run_toy(tmp_path, toy_profile(4))
+    assert asked == [(0, 4 * 6)] and done.seconds < 1000
 
 
 # ------------------------------------------------------------------------------------------------------ resume

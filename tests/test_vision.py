@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 from transformers import Dinov2Config, SiglipVisionConfig
 
+from pgpt_lib import feature_cache
 from pgpt_lib.errors import InputError
 from pgpt_lib.feature_cache import FeatureCache
 from pgpt_lib.nano_vit import NanoViT, NanoViTConfig
@@ -223,6 +225,13 @@ def test_cache_stays_below_its_bound(nano: VisionTower, tmp_path: Path, capsys: 
         cache.features([f"scene-{i}" for i in range(9)], load, progress=False)
     with pytest.raises(InputError, match="line break"):
         cache.features(["scene-1\n"], load, progress=False)
+
+
+@pytest.mark.parametrize(("free", "bound"), [(5, 12), (30, 15), (100, 20)])
+def test_the_default_bound_leaves_half_of_the_disk(tmp_path: Path, monkeypatch, free: int, bound: int) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(feature_cache.shutil, "disk_usage", lambda place: usage._replace(free=free * 2**30))
+    assert feature_cache.default_bound(tmp_path / "features" / "not yet") == bound * 2**30
 
 
 def test_cache_shows_progress_on_standard_error(

@@ -325,22 +325,28 @@ frames.frame(swap, signed=True)
 #
 # ## 6 · Figure 5, right: the weights
 #
-# Every cell with learned fusion has kept its weights at each line of its log. Where the sweep has none yet, those of
-# the short cell are shown.
+# Every cell with learned fusion has kept its weights at each line of its log, and those of its own alignment, where
+# they start even. Steps below 0, left of the dashed line, are the alignment's; those of the mask decoder are tuned
+# alone, since words need no mask. Where the sweep has no such cell yet, the short one is shown, which starts from the
+# bundled weights.
 
 # %%
+from pgpt_lib.sweeps.weights import with_alignment
+
 learned = [cell for cell in sweep.cells(strategy="learned") if cell.get("weights")]
 cells = {f"seed {c['cell']['seed']}": c for c in learned} or {f"short, seed {live_seed}": live}
-top = max(max(point[which]) for c in cells.values() for point in c["weights"] for which in ("llm", "mask"))
+tracks = {name: with_alignment(cell) for name, cell in cells.items()}
+top = max(max(point[which]) for track in tracks.values() for point in track for which in point if which != "step")
 fig, axes = plt.subplots(len(cells), 2, figsize=(7.2, 2.6 * len(cells)), squeeze=False)
-for row, (name, cell) in zip(axes, cells.items(), strict=True):
-    sweep_plots.weight_map(cell["weights"], row[0], "llm", f"language model, {name}", top)
-    sweep_plots.weight_map(cell["weights"], row[1], "mask", f"mask decoder, {name}", top)
+for row, (name, track) in zip(axes, tracks.items(), strict=True):
+    sweep_plots.weight_map(track, row[0], "llm", f"language model, {name}", top)
+    sweep_plots.weight_map(track, row[1], "mask", f"mask decoder, {name}", top)
 run.figure(fig, "weights_over_training", alt="Fusion weights by layer over the steps of training, for each seed")
 
 # %% [markdown]
-# Stripes that brighten from left to right are layers that training turns to. Panels of one column that look alike mean
-# that the weights are a result of the data and not of the seed.
+# Stripes that brighten from left to right are layers that training turns to; compare what happens left of the dashed
+# line with what happens right of it. Panels of one column that look alike mean that the weights are a result of the
+# data and not of the seed.
 #
 # What *should* they be? Notebook 01's probe tells what each layer knows by itself: colour and shape of the object under
 # a token.

@@ -113,13 +113,14 @@ def region_scores(predictions: Sequence[Prediction]) -> Mapping[str, Interval | 
     for variant in VARIANTS:
         members = [p for p in predictions if p.sample.extra.get("variant") == variant]
         if members:
-            scores[variant] = share([float(_is_right(p)) for p in members], members)
+            scores[variant] = share([float(is_right(p)) for p in members], members)
             scores[f"words_{variant}"] = share([_words_right(p) for p in members], members)
             scores[f"n_{variant}"] = len(members)
     return scores
 
 
-def _is_right(prediction: Prediction) -> bool:
+def is_right(prediction: Prediction) -> bool:
+    """Whether the answer to a question about a given region is one of the right ones, word for word."""
     return any(exact_match(prediction.text, answer) for answer in _right_answers(prediction))
 
 

@@ -6,6 +6,7 @@ A score alone would hide whether a representation is hard to write, hard to poin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,12 +38,41 @@ def failure_kinds(predictions: Sequence[Prediction]) -> dict[str, int]:
     known = [p for p in predictions if "others" in p.sample.extra]
     if not known:
         return {}
-    kinds = [_kind(p) for p in known]
+    kinds = [failure_kind(p) for p in known]
     return {kind: kinds.count(kind) for kind in KINDS}
 
 
-def _kind(prediction: Prediction) -> str | None:
-    """The kind of a failure, None for a success."""
+def kept_answers(predictions: Sequence[Prediction], count: int) -> list[dict[str, Any]]:
+    """The first answers to referring expressions, for people to look at, as JSON.
+
+    Args:
+        predictions: with `extra["others"]`, see `failure_kinds`.
+        count: how many at most.
+
+    Returns:
+        for each `image` (its key), `question`, `written` (as the model wrote it), `true` and `read` (boxes x1, y1, x2,
+        y2 in shares of the picture, four decimals; `read` null where none could be read) and `failure` (one of `KINDS`,
+        null for a success).
+    """
+    return [
+        {
+            "image": p.sample.image_id,
+            "question": p.sample.turns[-2].text,
+            "written": p.written,
+            "true": _rounded(p.truth.regions[0].box),
+            "read": _rounded(p.first.box if p.first is not None else None),
+            "failure": failure_kind(p),
+        }
+        for p in predictions[:count]
+    ]
+
+
+def _rounded(box: Sequence[float] | None) -> list[float] | None:
+    return None if box is None else [round(float(value), 4) for value in box]
+
+
+def failure_kind(prediction: Prediction) -> str | None:
+    """One of `KINDS`, None for a success; `extra["others"]` lists the scene's other objects."""
     size, given = prediction.sample.size, prediction.first
     if given is None or given.box is None:
         return "format"

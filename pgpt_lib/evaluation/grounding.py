@@ -118,10 +118,11 @@ def depth_error(predictions: Sequence[Prediction]) -> dict[str, Any]:
 
 def set_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """Expressions of several targets: precision, recall and F1 of boxes matched one to one, IoU of the merged masks."""
-    return summarise_sets([_set_record(p) for p in predictions]) if predictions else {}
+    return summarise_sets([set_record(p) for p in predictions]) if predictions else {}
 
 
-def _set_record(prediction: Prediction) -> SetRecord:
+def set_record(prediction: Prediction) -> SetRecord:
+    """What the scores of several targets need to know of one prediction."""
     size, given, true = prediction.sample.size, prediction.regions, prediction.truth.regions
     pairs = match_boxes(pixel_boxes(given, size), pixel_boxes(true, size))
     masks = [[r.mask for r in regions if r.mask is not None] for regions in (given, true)]

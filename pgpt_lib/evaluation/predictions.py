@@ -41,6 +41,7 @@ class Prediction:
     text: str
     regions: tuple[Region, ...] = ()
     parse_failures: int = 0  # regions that were written, but could not be read
+    written: str = ""  # the answer as the model wrote it; `text` has `<vis>` for regions that were read from text
 
     @property
     def truth(self) -> Turn:
@@ -161,7 +162,7 @@ def predict(
     if features is None:
         features = TowerFeatures(model.tower, images)
     prompts = [prompt_of(sample) for sample in samples]
-    answers: dict[int, tuple[str, tuple[Region, ...], int]] = {}
+    answers: dict[int, tuple[str, tuple[Region, ...], int, str]] = {}
     model.eval()
     share = own_share([sample.image_id for sample in samples])
     region_tokens = model.chat.region_tokens if model.chat.vis_id is None else 0
@@ -170,7 +171,7 @@ def predict(
         cap = max_new_tokens(samples[batch[0]].task, region_tokens)
         given = generate(model, [prompts[i] for i in batch], features, max_new_tokens=cap)
         for i, answer in zip(batch, given, strict=True):
-            answers[i] = answer.text, tuple(answer.regions), answer.parse_failures
+            answers[i] = answer.text, tuple(answer.regions), answer.parse_failures, answer.written
         if on_progress is not None:
             on_progress(len(answers), len(share))
     return [Prediction(s, *answer) for s, answer in zip(samples, merged(answers, len(samples)), strict=True)]

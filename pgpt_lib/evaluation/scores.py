@@ -25,10 +25,12 @@ OnProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores (see `score`) and the free-running answers that they were computed from."""
+    """Scores (see `score`) and the free-running answers that they were computed from; `forced` are those with the true
+    words given, where these were scored."""
 
     metrics: dict[str, Any]
     predictions: list[Prediction]
+    forced: Sequence[Prediction] = ()
 
 
 def evaluate(
@@ -69,6 +71,7 @@ def evaluate(
         model, asked, images, features, batch_size=batch_size, generate=generate, on_progress=on_progress
     )
     metrics = score(predictions)
+    given: list[Prediction] = []
     told = [s for s in asked if s.task in (*ONE_REGION, "several")]
     if teacher_forced and told and model.chat.vis_id is None:
         metrics["teacher_forced"] = dict.fromkeys(FORCED_KEYS)  # regions are words here: nothing is left to decode
@@ -77,7 +80,7 @@ def evaluate(
 
         given = predict_teacher_forced(model, told, images, features, batch_size=batch_size, threshold=threshold)
         metrics["teacher_forced"] = forced_scores(given)
-    return Evaluation(metrics, predictions)
+    return Evaluation(metrics, predictions, given)
 
 
 def forced_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:

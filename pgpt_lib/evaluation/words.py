@@ -55,9 +55,13 @@ def caption_scores(predictions: Sequence[Prediction]) -> dict[str, Any]:
     """CIDEr over `extra["references"]` (the true answer where there are none), document frequencies from these."""
     if not predictions:
         return {}
+    return {"cider": share(captions_cider(predictions), predictions), "n": len(predictions)}
+
+
+def captions_cider(predictions: Sequence[Prediction]) -> list[float]:
+    """CIDEr of each caption, see `caption_scores`; at least one."""
     references = [list(p.sample.extra.get("references") or [p.truth.text]) for p in predictions]
-    _, each = cider([p.text for p in predictions], references)
-    return {"cider": share(each.tolist(), predictions), "n": len(predictions)}
+    return cider([p.text for p in predictions], references)[1].tolist()
 
 
 def false_vis_rates(by_task: Mapping[str, Sequence[Prediction]]) -> dict[str, Interval | None]:

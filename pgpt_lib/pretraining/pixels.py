@@ -159,7 +159,8 @@ def train_pixels(
         step += 1
         state = {"step": step, "running": running.values, "seconds": spent + time.monotonic() - begun}
         if step % 100 == 0 or step == steps:
-            log_line(folder / f"{name}.jsonl", {**state, "loss": loss.item(), "scored": running.scored()})
+            weights = {"weights": aligned.fusion.weights().tolist()} if aligned.fusion.strategy == "learned" else {}
+            log_line(folder / f"{name}.jsonl", {**state, "loss": loss.item(), "scored": running.scored(), **weights})
         if step % save_every == 0 or step == steps:
             save_state(folder / name, modules, opts, state)
     return folder / name

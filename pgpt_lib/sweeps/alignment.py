@@ -2,7 +2,8 @@
 
 The bundled backbone met pixels through learned, normalised fusion, so that another fusion swapped in starts behind.
 Here each starts alike: from the language model that has met words alone and stays frozen, with captions and questions
-and never a region, for the same number of steps. Cells that differ in nothing else share what was aligned.
+and never a region, for the same number of steps. Cells that differ in nothing else share what was aligned, those of
+other sweeps too.
 
 The bundled language model has its words stage beside it, and the pretraining's own loop. One that others pretrained
 has met words alone by itself; it is aligned by the library's loop, with the cell's settings.
@@ -33,12 +34,14 @@ from ..pretraining.pixels import Aligned, load_bundled_words, train_pixels
 from ..train_log import TrainLog
 from ..training import batch_maker, fit, starting_point
 from .cells import Cell, has_words_stage
+from .weights import WeightTrack
 
 LEVEL = "cpu"  # of the pictures, as in the bundled pretraining; `smoke` has them too
 SCENE_SEED = 0  # all seeds meet the same pictures, whose features are cached once; dialogues and weights differ
 SAVE_EVERY = 100
 TASKS = {"caption": 1.0, "question": 3.0}  # without a region; for a language model that others pretrained
 WEIGHTS, RECORD = "aligned.safetensors", "aligned.json"
+TRACKED = ("step", "loss", "scored", "weights")
 
 
 def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, dict[str, Any]] | None:
@@ -47,11 +50,14 @@ def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, di
     Args:
         cell: whose `run` says whether, how long and on how many pictures to align, and with which seed.
         profile: the cell's.
-        sweep: the sweep's folder. A killed alignment goes on from its last state; another process waits for it.
+        sweep: the sweep's folder; what was aligned lies beside it, for all sweeps there. A killed alignment goes on
+            from its last state; another process waits for it.
 
     Returns:
-        the file, and `steps`, `scenes`, `seconds`, `loss` and `scored` (the running accuracy of scored questions at
-        the end, of the bundled language model alone); None where the cell starts from the bundled weights.
+        the file, and `steps`, `scenes`, `seconds`, `loss`, `scored` (the running accuracy of scored questions at the
+        end, of the bundled language model alone) and `track`: at the start and each line of the log `step`, `loss`,
+        `scored` and `weights` (of the fusion, a list of L; null where it has none to learn); None where the cell starts
+        from the bundled weights.
 
     Raises:
         InputError: the bundled language model after its words stage, or a tower of another number of tokens.
@@ -59,7 +65,7 @@ def aligned_weights(cell: Cell, profile: Profile, sweep: Path) -> tuple[Path, di
     if cell.run.align == "bundled":
         return None
     asked = settings(cell, profile)
-    folder = sweep / ".work" / "aligned" / folder_name(asked)
+    folder = sweep.parent / ".work" / "aligned" / folder_name(asked)
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.with_name(f"{folder.name}.lock"))
     try:
@@ -126,14 +132,15 @@ def _align_by_training(asked: dict[str, Any], profile: Profile, folder: Path) ->
     profile, seed = in_words(profile, asked["steps"], asked["scenes"]), asked["seed"]
     start = starting_point(folder, profile, seed, resume=True)
     model, stream = build_model(profile, seed), build_stream(profile, seed)
-    done = fit(model, stream, batch_maker(model, stream), profile, seed, folder, start)
+    weights = WeightTrack(folder, model, start[1].step if start else 0)
+    done = fit(model, stream, batch_maker(model, stream), profile, seed, folder, start, weights.on_log)
     tensors = {
         f"{part}.{k}": v for part in ("fusion", "projector") for k, v in getattr(model, part).state_dict().items()
     }
     write_bytes(folder / WEIGHTS, save({name: value.cpu().contiguous() for name, value in tensors.items()}))
-    last = TrainLog(done.log).records()[-1]
+    lines, learned = TrainLog(done.log).records(), {point["step"]: point["llm"] for point in weights.points}
     shutil.rmtree(folder / "checkpoint")
-    return {**asked, **{key: last[key] for key in ("seconds", "loss")}, "scored": None}
+    return _record(asked, learned.get(0), [{**line, "weights": learned.get(line["step"])} for line in lines])
 
 
 def _align(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, Any]:
@@ -144,6 +151,7 @@ def _align(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, A
         torch.manual_seed(asked["seed"])
         fusion = LayerFusion(tower.num_layers, asked["strategy"], asked["normalise"], asked["exclude_last"])
         fresh = Aligned(tower, llm.config.hidden_size, fusion, asked["projector"])
+        first = fusion.weights().tolist() if fusion.strategy == "learned" else None
         state = train_pixels(
             folder,
             tower,
@@ -160,6 +168,16 @@ def _align(asked: dict[str, Any], profile: Profile, folder: Path) -> dict[str, A
     tensors = load_file(state / "modules.safetensors")
     kept = {k.removeprefix("aligned."): v for k, v in tensors.items() if k.startswith("aligned.")}
     write_bytes(folder / WEIGHTS, save(kept))
-    last = json.loads((folder / f"{state.name}.jsonl").read_text(encoding="utf-8").splitlines()[-1])
+    lines = {line["step"]: line for line in TrainLog(folder / f"{state.name}.jsonl").records()}  # a killed one's twice
     shutil.rmtree(state)
-    return {**asked, **{key: last[key] for key in ("seconds", "loss", "scored")}}
+    return _record(asked, first, [lines[step] for step in sorted(lines)])
+
+
+def _record(asked: dict[str, Any], first: list[float] | None, lines: list[dict[str, Any]]) -> dict[str, Any]:
+    """What is known of an alignment, from the weights at its start and its log."""
+    track = [{"step": 0, "weights": first}, *lines]
+    return {
+        **asked,
+        **{key: lines[-1].get(key) for key in ("seconds", "loss", "scored")},
+        "track": [{key: line.get(key) for key in TRACKED} for line in track],
+    }

@@ -20,9 +20,11 @@ from .. import project
 from ..config import Profile
 from ..data.refshapes.world import SPLITS, RefShapesImages
 from ..data.streams import build_stream
+from ..evaluation.by_scene import by_scene
 from ..evaluation.checkpoint import refshapes_samples
+from ..evaluation.failures import kept_answers
 from ..evaluation.predictions import TowerFeatures
-from ..evaluation.scores import evaluate
+from ..evaluation.scores import Evaluation, evaluate
 from ..evaluation.series import MAIN
 from ..files import read_json, write_json
 from ..model import build_model
@@ -41,6 +43,7 @@ VERSION = 1
 FEATURE_BYTES = 2**30  # of the towers' states of the scenes to score on, kept while a cell is at work
 TIMED_STEPS, WARM_STEPS = 12, 4
 CURVE_KEYS = ("acc@0.5", "miou_box", "ciou", "miou_mask", "emission_rate")
+KEPT_ANSWERS = 40  # to referring expressions of the main split
 LOGGED = 20  # lines of the training log that a cell keeps, at least
 
 
@@ -56,10 +59,11 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         progress: show the training on standard error.
 
     Returns:
-        `cell` (factors), `metrics` (as in report.json: data set/split to scores), `before` (questions before tuning),
-        `curve`, `log`, `weights` (see `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled
-        weights), `seconds` (of training alone), `wall_seconds`, `peak_memory_gb` and `mfu` (null without a card), and
-        what it all depends on.
+        `cell` (factors), `metrics` (as in report.json: data set/split to scores; the main one has `scenes`, see
+        `by_scene`, whose `teacher_forced.` ones are of answers with the true words given), `answers` (see
+        `kept_answers`), `before` (questions and their `scenes` before tuning), `curve`, `log`, `weights` (see
+        `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled weights), `seconds` (of
+        training alone), `wall_seconds`, `peak_memory_gb` and `mfu` (null without a card), and what it all depends on.
 
     Raises:
         InputError: something is lacking, see `switches.lacking`.
@@ -76,7 +80,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
     scorer = Scorer(cell, model, profile)
     before = read_json(folder / "before.json")
     if before is None:
-        before = scorer.questions()
+        before = scorer.before()
         write_json(folder / "before.json", before)
     curve = Curve(folder, scorer, cell, profile, start[1].step if start else 0)
     weights = WeightTrack(folder, model, start[1].step if start else 0)
@@ -87,7 +91,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
 
     maker = batch_maker(model, stream, progress)
     done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress)
-    metrics = scorer.all_sets()
+    metrics, answers = scorer.all_sets()
     log = [
         {
             **{key: line[key] for key in ("step", "loss", "losses")},
@@ -113,8 +117,9 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
             "llm": sum(p.numel() for p in model.llm.parameters()),
         },
         "aligned": alignment,
-        "before": {"questions": before},
+        "before": before,
         "metrics": metrics,
+        "answers": answers,
         "curve": curve.points,
         "log": log,
         "weights": weights.points,
@@ -170,18 +175,24 @@ class Scorer:
         self.images = RefShapesImages()
         self.features = TowerFeatures(model.tower, self.images, FEATURE_BYTES)
 
-    def questions(self) -> dict[str, Any]:
-        """Accuracy of answers in words, by type."""
-        return self._score("refcoco", "val", self.cell.run.question_scenes, ["question"], False)["questions"]
+    def before(self) -> dict[str, Any]:
+        """Accuracy of answers in words by type, and what it adds up from, scene by scene."""
+        asked = self._ask()
+        return {"questions": asked.metrics["questions"], "scenes": by_scene(asked.predictions)}
 
     def point(self) -> dict[str, Any]:
         """A few scores of the main split, for the learning curve."""
-        scores = self._score("refcoco", "val", self.cell.run.curve_scenes, ["rec"], False)
+        scores = self._evaluate("refcoco", "val", self.cell.run.curve_scenes, ["rec"], False).metrics
         return {key: scores[key] for key in CURVE_KEYS}
 
-    def all_sets(self) -> dict[str, Any]:
-        """The scores of every style and split, by the names of `evaluation.series`; questions under the main one."""
-        run, found = self.cell.run, {}
+    def all_sets(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The scores of every style and split, by the names of `evaluation.series`, and some answers of the main one.
+
+        The main one has questions too, and what its scores add up from, scene by scene.
+        """
+        run = self.cell.run
+        found: dict[str, dict[str, Any]] = {}
+        answers: list[dict[str, Any]] = []
         for dataset, splits in SPLITS.items():
             for split in splits[1:]:
                 name = f"refshapes-{dataset}/{split}"
@@ -190,15 +201,25 @@ class Scorer:
                     continue
                 tasks = [t for t in run.tasks if t != "question"] if main else ["rec"]
                 scenes = run.eval_scenes if main else max(1, run.eval_scenes // 2)
-                found[name] = self._score(dataset, split, scenes, tasks, run.teacher_forced and main)
+                done = self._evaluate(dataset, split, scenes, tasks, run.teacher_forced and main)
+                found[name] = done.metrics
+                if main:
+                    forced = {f"teacher_forced.{path}": column for path, column in by_scene(done.forced).items()}
+                    found[name]["scenes"] = {**by_scene(done.predictions), **forced}
+                    answers = kept_answers([p for p in done.predictions if p.sample.task == "rec"], KEPT_ANSWERS)
         if "question" in run.tasks:
-            found[MAIN]["questions"] = self.questions()
-        return found
+            asked = self._ask()
+            found[MAIN]["questions"] = asked.metrics["questions"]
+            found[MAIN]["scenes"] |= by_scene(asked.predictions)
+        return found, answers
 
-    def _score(self, dataset: str, split: str, scenes: int, tasks: list[str], forced: bool) -> dict[str, Any]:
+    def _ask(self) -> Evaluation:
+        return self._evaluate("refcoco", "val", self.cell.run.question_scenes, ["question"], False)
+
+    def _evaluate(self, dataset: str, split: str, scenes: int, tasks: list[str], forced: bool) -> Evaluation:
         samples = refshapes_samples(dataset, split, scenes, self.cell.run.eval_seed, self.level, tasks)
         with _evaluating(self.model):
-            done = evaluate(
+            return evaluate(
                 self.model,
                 samples,
                 self.images,
@@ -206,7 +227,6 @@ class Scorer:
                 teacher_forced=forced,
                 threshold=self.cell.run.mask_threshold,
             )
-        return done.metrics
 
 
 class Curve:

@@ -144,6 +144,28 @@ def failures(groups: Mapping[str, Results]) -> pd.DataFrame:
     return pd.DataFrame(made).T.fillna(DASH)
 
 
+def wrong_answers(groups: Mapping[str, Results], count: int = 5) -> pd.DataFrame:
+    """The first answers of each group's first cell that failed, as they were written, beside the boxes in %.
+
+    A cell keeps a few answers only, see `evaluation.failures.kept_answers`.
+    """
+    made: dict[tuple[str, int], dict[str, str]] = {}
+    for name, cells in groups.items():
+        kept = cells[0].get("answers", []) if cells else []
+        wrong = [answer for answer in kept if answer["failure"]][:count]
+        for number, answer in enumerate(wrong, start=1):
+            boxes = {title: _in_percent(answer[key]) for title, key in (("true box", "true"), ("box read", "read"))}
+            words = {"question": answer["question"], "written": answer["written"]}
+            made[name, number] = {**words, **boxes, "failure": answer["failure"].replace("_", " ")}
+        if not wrong:
+            made[name, 1] = dict.fromkeys(("question", "written", "true box", "box read", "failure"), DASH)
+    return pd.DataFrame(made).T
+
+
+def _in_percent(box: Sequence[float] | None) -> str:
+    return DASH if box is None else " ".join(f"{100 * value:.0f}" for value in box)
+
+
 def failure_shares(cells: Results) -> dict[str, float]:
     """The share of all answers that failed in each way, a mean over seeds."""
     counts = [(cell["metrics"][MAIN]["failures"], cell["metrics"][MAIN]["n"]) for cell in cells]

@@ -2,8 +2,10 @@
 
 An interval of a mean over seeds joins two sources of doubt: the seeds (Student's t over their values) and the scenes
 (the bootstrap interval of each value; more seeds do not narrow it, for all are scored on the same scenes). Their half
-widths are added in squares. A difference pairs the seeds that both sides have, and treats their scenes as if they were
-drawn apart, which makes it rather too wide. With one seed the first part is unknown: the interval covers scenes alone.
+widths are added in squares. A difference pairs the seeds that both sides have, and the scenes too where every result
+says what its score adds up from on the same ones: what makes a scene hard for both sides cancels. Else scenes count as
+if they were drawn apart, which makes the interval rather too wide. With one seed the first part is unknown: the
+interval covers scenes alone.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from scipy.stats import t as student
 
 from ..files import read_json
@@ -85,14 +88,41 @@ def contrast(terms: Sequence[tuple[float, Sequence[Mapping[str, Any]]]], path: s
 
     Returns: None where no seed is shared.
     """
-    groups = [
-        (weight, {r["cell"]["seed"]: m for r in side if (m := metric(r, path)) is not None}) for weight, side in terms
-    ]
+    groups = [(weight, {r["cell"]["seed"]: r for r in side if metric(r, path) is not None}) for weight, side in terms]
     seeds = shared_seeds(*(group.keys() for _, group in groups))
     if not seeds:
         return None
-    values = [sum(weight * point_score(group[seed]) for weight, group in groups) for seed in seeds]
-    return interval(values, [math.hypot(*(weight * _half(group[seed]) for weight, group in groups)) for seed in seeds])
+    members = [[(weight, group[seed]) for weight, group in groups] for seed in seeds]
+    values = [sum(weight * point_score(metric(r, path)) for weight, r in row) for row in members]
+    paired = _paired_half([(weight / len(seeds), r) for row in members for weight, r in row], path)
+    if paired is not None:
+        return interval(values, [paired])
+    return interval(values, [math.hypot(*(weight * _half(metric(r, path)) for weight, r in row)) for row in members])
+
+
+def _paired_half(terms: Sequence[tuple[float, Mapping[str, Any]]], path: str) -> float | None:
+    """The half width that scenes leave in doubt of a weighted sum of scores on the same scenes, at 95 %.
+
+    A score is a quotient of sums over scenes; to first order, a scene's share in its error is (n - score d) / sum of d
+    (Cochran, Sampling Techniques, 1977, section 6.3). Shares of one scene are added with their weights before they are
+    squared.
+
+    Returns: None where a result does not say what its score adds up from (`evaluation.by_scene`), or where the scenes
+        are not the same, or are fewer than two.
+    """
+    data_set, _, key = path.partition(".")
+    columns = [r["metrics"][data_set].get("scenes", {}).get(key) for _, r in terms]
+    if not all(columns) or len({column["images"] for column in columns}) > 1:
+        return None
+    shares = []
+    for (weight, _), column in zip(terms, columns, strict=True):
+        sums, of = (np.array(column[name].split(), float) for name in ("sums", "of"))
+        shares.append(weight * (sums - sums.sum() / of.sum() * of) / of.sum())
+    errors = np.sum(shares, axis=0)
+    count = len(errors)
+    if count < 2:
+        return None
+    return float(student.ppf(0.975, count - 1) * np.sqrt(count / (count - 1) * np.square(errors).sum()))
 
 
 def shared_seeds(*sides: Iterable[Any]) -> list[Any]:

@@ -12,6 +12,18 @@ if TYPE_CHECKING:
     from ..model import PerceptionGPT
 
 
+def with_alignment(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The points of a cell's `weights`, and before them those of its own alignment, where it had one.
+
+    The alignment's steps count up to 0, where the tuning starts; the mask decoder's weights are only tuned, so those
+    points have `llm` alone.
+    """
+    track = (result.get("aligned") or {}).get("track", [])
+    last = track[-1]["step"] if track else 0
+    aligned = [{"step": p["step"] - last, "llm": p["weights"]} for p in track if p["weights"] and p["step"] < last]
+    return [*aligned, *result["weights"]]
+
+
 class WeightTrack:
     """The weights of the language model's fusion and of the mask decoder's, at the start and at each logged step.
 

@@ -89,6 +89,17 @@ class RefShapesStream:
         """Every image that `batch` can ask for."""
         return [image_id(self.level, "train", self.seed, i) for i in range(self.scenes)]
 
+    def prepare(self, first: int, last: int) -> None:
+        """Make the scenes of the dialogues from `first` to before `last`, so that no batch has to.
+
+        Nothing is made where the stream has more scenes than are remembered: they would push each other out.
+        """
+        if self.scenes > (scene_of.cache_info().maxsize or 0):
+            return
+        places = range(first, min(last, first + 2 * self.scenes))  # which hold a whole epoch, if there is one
+        for index in {int(self._order(epoch)[place]) for epoch, place in (divmod(i, self.scenes) for i in places)}:
+            scene_regions(scene_of(image_id(self.level, "train", self.seed, index)))
+
     def batch(self, step: int, size: int) -> list[Sample]:
         """The dialogues of one step: a pure function of the step."""
         return [self._dialogue(*divmod(step * size + row, self.scenes)) for row in range(size)]
