@@ -23,7 +23,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .backbones.wheels import bytes_below
+from .data.sample import Images
 from .errors import InputError
+from .regions import Placement
 from .vision import VisionTower
 
 MIN_BYTES, MAX_BYTES = 12 * 2**30, 20 * 2**30  # 21,000 and 36,000 images of DINOv2-S/14 at 112 pixels
@@ -212,6 +214,32 @@ class FeatureCache:
                     index.write(f"{_checksum(image)}\t{name}\n".encode())
                 index.flush()
                 bar.update(len(names))
+
+
+class StoredFeatures:
+    """Hands out features by image id, encoding those that no process has encoded before.
+
+    Takes the place of `evaluation.predictions.TowerFeatures` where many processes score on the same images.
+
+    Args:
+        cache: holds them on disk.
+        images: hands out the pictures.
+    """
+
+    def __init__(self, cache: FeatureCache, images: Images) -> None:
+        self.cache, self.images = cache, images
+        self._stored: set[str] = set()
+
+    def __call__(self, image_ids: Sequence[str]) -> Tensor:
+        """Hidden states [I, L, N, C] of I images, in their order; bfloat16."""
+        if missing := [name for name in image_ids if name not in self._stored]:
+            self.cache.features(missing, self._square, progress=False)
+            self._stored.update(missing)
+        return self.cache.rows(image_ids)
+
+    def _square(self, image_id: str) -> np.ndarray:
+        image = self.images.load_image(image_id)
+        return Placement(image.shape[0], image.shape[1], self.cache.tower.image_size).image(image)
 
 
 def _checksum(image: np.ndarray) -> int:

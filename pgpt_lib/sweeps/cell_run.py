@@ -17,17 +17,19 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .. import project
+from ..backbones import cache_dir
 from ..config import Profile
 from ..data.refshapes.world import SPLITS, RefShapesImages
 from ..data.streams import build_stream
 from ..evaluation.by_scene import by_scene
 from ..evaluation.checkpoint import refshapes_samples
 from ..evaluation.failures import kept_answers
-from ..evaluation.predictions import TowerFeatures
 from ..evaluation.scores import Evaluation, evaluate
 from ..evaluation.series import MAIN
+from ..feature_cache import FeatureCache, StoredFeatures
 from ..files import read_json, write_json
 from ..model import build_model
+from ..processes import best_device
 from ..train_log import TrainLog
 from ..training import batch_maker, fit, starting_point
 from .alignment import aligned_weights
@@ -40,7 +42,6 @@ if TYPE_CHECKING:
     from ..model import PerceptionGPT
 
 VERSION = 1
-FEATURE_BYTES = 2**30  # of the towers' states of the scenes to score on, kept while a cell is at work
 TIMED_STEPS, WARM_STEPS = 12, 4
 CURVE_KEYS = ("acc@0.5", "miou_box", "ciou", "miou_mask", "emission_rate")
 KEPT_ANSWERS = 40  # to referring expressions of the main split
@@ -168,12 +169,13 @@ def seconds_a_step(profile: Profile, seed: int, folder: Path) -> float:
 
 
 class Scorer:
-    """Scores a cell's model on fixed scenes, whose pictures go through the tower once."""
+    """Scores a cell's model on fixed scenes, whose pictures go through the tower once for all cells of all sweeps."""
 
     def __init__(self, cell: Cell, model: PerceptionGPT, profile: Profile) -> None:
         self.cell, self.model, self.level = cell, model, profile.data.level
         self.images = RefShapesImages()
-        self.features = TowerFeatures(model.tower, self.images, FEATURE_BYTES)
+        model.tower.to(best_device())
+        self.features = StoredFeatures(FeatureCache(model.tower, cache_dir() / "features"), self.images)
 
     def before(self) -> dict[str, Any]:
         """Accuracy of answers in words by type, and what it adds up from, scene by scene."""
