@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import nbformat
@@ -213,6 +214,35 @@ def test_a_link_is_not_followed(tmp_path):
     found = submissions.find_submissions(tmp_path / "submitted", {"03_losses": None})
     with pytest.raises(submissions.NotGradable, match="no file of its own"):
         submissions.read_submission(found[0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are Unix's")
+def test_what_may_not_be_read_is_called_so():
+    """Within a folder that everybody may enter, since pytest's own belong to who runs the tests."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for student in ("file", "folder", "student"):
+            path = folder / student / "03_losses" / "03_losses.ipynb"
+            path.parent.mkdir(parents=True)
+            path.write_text("{}")
+            (path if student == "file" else path.parent if student == "folder" else path.parents[1]).chmod(0)
+        root = os.geteuid() == 0
+        try:
+            os.seteuid(65534 if root else os.geteuid())  # permissions do not hold for root
+            found = submissions.find_submissions(folder, {"03_losses": None})
+            told = {s.student: s.content for s in found}
+            for submission in found:
+                with pytest.raises(submissions.NotGradable, match="cannot be read: Permission denied"):
+                    submissions.read_submission(submission)
+        finally:
+            os.seteuid(0 if root else os.geteuid())
+            for path in (folder / "student", folder / "folder" / "03_losses"):
+                path.chmod(0o755)
+    assert told == {
+        student: f"{name} cannot be read: Permission denied"
+        for student, name in (("file", "03_losses.ipynb"), ("folder", "03_losses"), ("student", "03_losses"))
+    }
 
 
 def test_every_student_is_expected_to_hand_in_what_anybody_did(tmp_path):

@@ -60,6 +60,14 @@ def write_feedback(work: Path, student: str, assignment: str, target: Path) -> N
     write_text(target, on_its_own(page.read_text(encoding="utf-8")))
 
 
+def write_refusal(target: Path, assignment: str, of: float, why: str) -> None:
+    """The page of what could not be graded: its 0 of `of` points, and the reason."""
+    title = html.escape(assignment)
+    head = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+    body = f"<body><h1>{title} (Score: 0.0 / {of:.1f})</h1><p>{html.escape(why)}</p></body></html>"
+    write_text(target, f"{head}\n{body}\n")
+
+
 def on_its_own(page: str) -> str:
     """A feedback page that needs nothing but itself.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import project
-from ..files import read_json, write_json
+from ..files import read_json, write_json, write_text
 from ..interrupts import StopSignals
 from .building import read_lessons
 from .submissions import NotGradable, Submission, read_submission
@@ -82,18 +84,25 @@ def run_all(jobs: Sequence[dict[str, Any]], workers: int, total_seconds: float, 
 def run_job(job: dict[str, Any], seconds: float, running: Running) -> dict[str, Any]:
     """Run a worker, and write the result for it where there is nothing to run, or it could not.
 
-    A result that is not the submission's doing has no `inputs`, so that the next call tries again.
+    What an earlier grading left goes first, so that no page speaks of points that the table does not give. A result
+    that is not the submission's doing has no `inputs`, so that the next call tries again.
     """
-    path = Path(job["result"])
+    path, feedback = Path(job["result"]), Path(job["feedback"])
     path.unlink(missing_ok=True)
+    feedback.unlink(missing_ok=True)
+    for old in (Path(job["folder"]), Path(job["course"], "autograded", job["student"], job["assignment"])):
+        shutil.rmtree(old, ignore_errors=True)
     file = Path(job["file"]) if job["file"] else None
     try:
         read_submission(Submission(job["student"], job["assignment"], file))
     except NotGradable as error:
+        from .feedback import write_refusal  # after grading's own word on what the course needs to be installed
+
         result = _without(job, str(error)) | {"inputs": job["inputs"]}
+        write_refusal(feedback, job["assignment"], sum(row["of"] for row in result["exercises"]), str(error))
         write_json(path, result)
         return result
-    write_json(path.with_suffix(".job"), job)
+    write_text(path.with_suffix(".job"), json.dumps(job))  # in ASCII, for names of files that UTF-8 cannot hold
     log = Path(job["folder"] + ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     why = _work(path.with_suffix(".job"), log, seconds, running)
