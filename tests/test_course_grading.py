@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import nbformat
+import psutil
 import pytest
 
 pytest.importorskip("nbgrader", reason="the course needs pgpt-lib[course]")
@@ -21,7 +22,8 @@ SEED = 8412377
 HANGING = "def my_giou(a, b):\n    while True:\n        pass"
 CRASHING = "def my_dice_loss(logits, target):\n    import os\n    os._exit(1)"
 POOLED = """def my_dice_loss(logits, target):
-    import warnings
+    import subprocess, warnings
+    subprocess.run(["/bin/sh", "-c", "sleep 600.86397 &"], env={}, start_new_session=True)
     warnings.warn("a word on stderr")
     p = logits.sigmoid()
     return 1 - 2 * (p * target).sum() / (p.sum() + target.sum())"""
@@ -109,6 +111,7 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path, monkeypatch):
     limits = Limits(cell_seconds=12, total_seconds=120)
     done = grade_class(submitted, out, seed=SEED, workers=1, limits=limits, log=told.append)
     assert (done["students"], done["submissions"], done["graded"]) == (5, 5, 5)
+    assert not any("600.86397" in line for p in psutil.process_iter(["cmdline"]) for line in p.info["cmdline"] or ())
     points, messages = read_grades(out)
     assert [points["right", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 2, 2]
     assert [points["wrong", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 0, 2]

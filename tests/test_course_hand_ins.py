@@ -1,15 +1,19 @@
-"""Whatever a class hands in, graded without kernels: nothing stops it, and nothing stays of an earlier grading."""
+"""Whatever a class hands in, graded without kernels: nothing stops it, and nothing is left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from filelock import FileLock
 
@@ -19,6 +23,7 @@ from pgpt_lib.course import grading, running
 from pgpt_lib.course.grading import Limits, grade_class
 from pgpt_lib.errors import InputError
 from pgpt_lib.files import write_json
+from pgpt_lib.project import ROOT
 
 NAME = "03_losses"
 
@@ -138,6 +143,44 @@ def test_an_interrupted_grading_goes_on(tmp_path, monkeypatch):
     assert grade_class(**arguments)["graded"] == 0
     with FileLock(tmp_path / "out" / ".lock"), pytest.raises(InputError, match="another grading is at work"):
         grade_class(**arguments)
+
+
+WORKER = """import os, subprocess, sys
+from pgpt_lib.course.processes import adopt_orphans, end_below
+adopt_orphans()
+detach = ["/bin/sh", "-c", "/bin/sleep 600 > /dev/null & echo $!"]
+print(subprocess.check_output(detach, env={}, start_new_session=True, text=True), flush=True)
+sys.stdin.read()
+end_below(os.getpid())
+"""
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process that has not ended."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing adopts what is detached")
+@pytest.mark.parametrize("by_itself", [True, False])
+def test_a_detached_process_ends_with_its_worker(by_itself):
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    known = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", WORKER], cwd=ROOT, env=known, **pipes) as worker:
+        pid = int(worker.stdout.readline())
+        try:
+            assert runs(pid) and psutil.Process(pid).ppid() == worker.pid
+            if by_itself:
+                worker.stdin.close()
+                worker.wait(30)
+            else:
+                running._end_all(worker, "the token of another")
+            assert not runs(pid) and worker.returncode == (0 if by_itself else -signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(

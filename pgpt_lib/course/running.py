@@ -16,10 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .. import project
 from ..files import read_json, write_json, write_text
 from ..interrupts import StopSignals
 from .building import read_lessons
+from .processes import end_with_all_below
 from .submissions import NotGradable, Submission, read_submission
 
 TOKEN = "PGPT_GRADING"  # in the environment of every process of one job
@@ -37,7 +40,8 @@ class Running:
         """End all of them, for good."""
         self.stopped = True
         for process in list(self.processes):
-            process.kill()
+            if process.poll() is None:
+                end_with_all_below(process.pid)
 
 
 def run_all(jobs: Sequence[dict[str, Any]], workers: int, total_seconds: float, log: Callable[[str], None]) -> None:
@@ -143,11 +147,13 @@ def _without(job: dict[str, Any], why: str) -> dict[str, Any]:
 
 
 def _end_all(process: subprocess.Popen[bytes], token: str) -> None:
-    """End the worker and whatever a student's code left behind."""
-    import psutil
+    """End the worker and whatever a student's code left behind.
 
+    A worker that comes to its end does so itself. The token finds what is left when one was killed by the system, and
+    where orphans cannot be adopted.
+    """
     if process.poll() is None:
-        process.kill()
+        end_with_all_below(process.pid)
         process.wait()
     for other in psutil.process_iter():
         try:

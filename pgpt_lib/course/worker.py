@@ -18,6 +18,7 @@ from ..files import read_json, write_bytes, write_json
 from . import nbgrader_api, sandbox
 from .assignments import Lesson, hidden_lines, read_lesson, without_hidden
 from .feedback import scrub, write_feedback
+from .processes import adopt_orphans, end_below
 from .submissions import Prepared, Submission, prepare, read_submission
 
 KERNEL = "pgpt-course"
@@ -158,10 +159,14 @@ def _stored(folder: str | None, slug: str) -> dict[str, list[Any]]:
 
 
 def main() -> None:
-    """Read the job, grade, write `result` beside it."""
+    """Read the job, grade, write its `result`, and leave no process behind."""
     path = Path(sys.argv[1])
     job = json.loads(path.read_text(encoding="utf-8"))
-    write_json(Path(job["result"]), grade(job) | {"inputs": job["inputs"]})
+    adopt_orphans()
+    try:
+        write_json(Path(job["result"]), grade(job) | {"inputs": job["inputs"]})
+    finally:
+        end_below(os.getpid())
 
 
 if __name__ == "__main__":
