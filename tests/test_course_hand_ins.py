@@ -102,6 +102,24 @@ def test_nothing_odd_stops_the_class(tmp_path, monkeypatch):
     assert grade_class(**arguments)["graded"] == 0
 
 
+def test_printed_results_come_from_the_first_report_that_has_the_notebook(tmp_path, monkeypatch):
+    reports = [tmp_path / "reports" / name for name in ("smoke", "cpu")]
+    for folder, names in zip(reports, (["00_setup_and_data"], ["00_setup_and_data", NAME]), strict=True):
+        for name in names:
+            (folder / name).mkdir(parents=True)
+            (folder / name / f"{name}.ipynb").write_text("{}")
+    (reports[0] / NAME).mkdir()  # a run that was broken off leaves such a folder
+    monkeypatch.setattr(grading, "STORED", tuple(map(str, reports)))
+    stored = {}
+    arguments = without_kernels(tmp_path, monkeypatch, lambda job: stored.update({job["assignment"]: job["stored"]}))
+    for name in ("00_setup_and_data", NAME, "05_training"):
+        path = tmp_path / "submitted" / "ada" / name / f"{name}.ipynb"
+        path.parent.mkdir(parents=True)
+        path.write_text('{"cells": []}')
+    grade_class(**arguments)
+    assert stored == {"00_setup_and_data": str(reports[0]), NAME: str(reports[1]), "05_training": None}
+
+
 @pytest.mark.parametrize("killed", [False, True])
 def test_nothing_is_left_of_an_earlier_grading(tmp_path, monkeypatch, killed):
     handed_in, out = place(tmp_path, "ada"), tmp_path / "out"
