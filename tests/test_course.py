@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -17,7 +18,7 @@ import pytest
 
 pytest.importorskip("nbgrader", reason="the course needs pgpt-lib[course]")
 
-from pgpt_lib import notebook_sources
+from pgpt_lib import checks, notebook_sources
 from pgpt_lib.course import building, execution, sandbox, slicing, submissions
 from pgpt_lib.course.assignments import read_lesson, without_hidden
 from pgpt_lib.course.feedback import HIDDEN, on_its_own, scrub
@@ -98,7 +99,7 @@ def test_a_planted_leak_is_found(course, place):
 
 
 def test_each_stub_is_followed_by_its_check(course):
-    exercises = 0
+    exercises = Counter()
     for path in (course / "release").rglob("*.ipynb"):
         marked = [c for c in notebook(path).cells if "nbgrader" in c.metadata]
         for stub, test in zip(marked[::2], marked[1::2], strict=True):
@@ -108,8 +109,9 @@ def test_each_stub_is_followed_by_its_check(course):
             assert re.search(rf"^checks\.check_\w+\({name}\)$", test.source, re.M)
             assert "from pgpt_lib import checks" in test.source
             ast.parse(stub.source)
-            exercises += 1
-    assert exercises >= 21
+            exercises[path.stem] += 1
+    assert exercises == {name: len(group) for name, group in checks.NOTEBOOKS.items()}
+    assert sum(count for name, count in exercises.items() if name < "11") >= 30
 
 
 def test_solutions_can_be_handed_out(course):
@@ -326,11 +328,12 @@ def test_feedback_shows_no_hidden_test():
     test = nbformat.v4.new_code_cell(source, outputs=[error], metadata={"nbgrader": {"grade": True}})
     spy = nbformat.v4.new_code_cell("print(In)", outputs=[stream(f"'{hidden}' 777123 /home/prof/work/x.py")])
     spy.outputs.append(nbformat.v4.new_output("display_data", data={"text/html": f"<b>{hidden}</b>"}))
+    spy.outputs.append(nbformat.v4.new_output("error", ename=hidden, evalue=hidden, traceback=[]))
     made = nbformat.v4.new_notebook(cells=[test, spy])
     scrub(made, [hidden], 777123, without_hidden)
     text = nbformat.writes(made)
     assert "grading_seed" not in text and "777123" not in text and "/home/prof" not in text
-    assert "CheckFailed: wrong" in text and text.count(HIDDEN) == 3
+    assert "CheckFailed: wrong" in text and text.count(HIDDEN) == 5
 
 
 def test_a_feedback_page_needs_no_network():

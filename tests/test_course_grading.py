@@ -21,6 +21,9 @@ NAME = "03_losses"
 SEED = 8412377
 HANGING = "def my_giou(a, b):\n    while True:\n        pass"
 CRASHING = "def my_dice_loss(logits, target):\n    import os\n    os._exit(1)"
+SPYING = """def my_dice_loss(logits, target):
+    import os
+    raise ValueError(In[-1][-250:] + os.environ["PGPT_GRADING_SEED"] + " /home/prof/work/x.py")"""
 POOLED = """def my_dice_loss(logits, target):
     import subprocess, warnings
     subprocess.run(["/bin/sh", "-c", "sleep 600.86397 &"], env={}, start_new_session=True)
@@ -103,7 +106,7 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path, monkeypatch):
     monkeypatch.setattr(grading, "STORED", (str(tmp_path / "kept"),))
     hand_in(submitted, "right", my_bce_loss=WARNING)
     hand_in(submitted, "wrong", my_dice_loss=POOLED)
-    hand_in(submitted, "hanging", my_giou=HANGING)
+    hand_in(submitted, "hanging", my_giou=HANGING, my_dice_loss=SPYING)
     hand_in(submitted, "crashing", my_dice_loss=CRASHING)
     (submitted / "no notebook" / NAME).mkdir(parents=True)
     (submitted / "no notebook" / NAME / f"{NAME}.ipynb").write_bytes(b"%PDF-1.7 \xfe")
@@ -116,8 +119,9 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path, monkeypatch):
     assert [points["right", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 2, 2]
     assert [points["wrong", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 0, 2]
     assert "divide mask by mask" in messages["wrong", "my_dice_loss"]
-    assert [points["hanging", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [0, 2, 2]
+    assert [points["hanging", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [0, 0, 2]
     assert "took too long" in messages["hanging", "my_giou"]
+    assert "check_dice(my_dice_loss)" in messages["hanging", "my_dice_loss"]  # of its test it shows what is not hidden
     assert [points["crashing", name] for name in ("my_giou", "my_dice_loss", "my_bce_loss")] == [2, 0, 0]
     assert "the kernel died in the test of my_dice_loss" in messages["crashing", "my_dice_loss"]
     assert "not reached" in messages["crashing", "my_bce_loss"]
@@ -140,6 +144,7 @@ def test_a_class_is_graded_whatever_it_hands_in(tmp_path, monkeypatch):
     assert (out / "course" / "autograded" / "right" / NAME / f"{NAME}.ipynb").exists()
 
     before = (out / "grades.csv").read_text()
+    assert not any(secret in before for secret in ("grading_seed", "HIDDEN", str(SEED), "/home/prof"))
     assert grade_class(submitted, out, workers=1, limits=limits, log=told.append)["graded"] == 0
     assert (out / "grades.csv").read_text() == before
     (submitted / "no notebook" / NAME / f"{NAME}.ipynb").write_text("{}")

@@ -43,7 +43,7 @@ def scrub(graded: Any, hidden: Sequence[str], seed: int, without_hidden: Callabl
             if output.output_type == "error":
                 last = f"{output.ename}: {output.evalue}"
                 output.traceback = [clean(last) if marks.get("grade") else clean("\n".join(output.traceback))]
-                output.evalue = clean(output.evalue)
+                output.ename, output.evalue = clean(output.ename), clean(output.evalue)
             elif output.output_type == "stream":
                 output.text = clean(output.text)
             else:

@@ -15,6 +15,7 @@ import nbformat
 
 from ..checks.base import GRADING_SEED
 from ..files import read_json, write_bytes, write_json
+from ..notebook_sources import MARKS
 from . import nbgrader_api, sandbox
 from .assignments import Lesson, hidden_lines, read_lesson, without_hidden
 from .feedback import scrub, write_feedback
@@ -49,8 +50,8 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
     graded_file = work / "autograded" / nbgrader_api.STUDENT / lesson.slug / f"{lesson.slug}.ipynb"
     graded_file.chmod(0o644)
     graded = nbformat.read(graded_file, as_version=4)
-    rows = _rows(lesson, prepared, graded, _points(work, lesson.slug))
-    scrub(graded, hidden_lines(lesson.graded), job["seed"], without_hidden)
+    scrub(graded, [*hidden_lines(lesson.graded), *MARKS["grade"]], job["seed"], without_hidden)
+    rows = _rows(lesson, prepared, graded, _points(work, lesson.slug))  # their messages are errors of students' code
     nbformat.write(graded, graded_file)
     for leftover in ("scratch", "jupyter", "submitted"):
         shutil.rmtree(work / leftover, ignore_errors=True)
