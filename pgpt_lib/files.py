@@ -61,11 +61,16 @@ def write_json(path: Path, data: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file, or None when there is no such file or it is not whole."""
+    """The content of a JSON file, or None when there is no such file, or it is not whole or too deeply nested."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
+
+
+def printable(text: str) -> str:
+    """A text that UTF-8 can hold: what it cannot, such as bytes of a file's name in another encoding, is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def digest(path: Path) -> str:

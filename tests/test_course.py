@@ -9,6 +9,8 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
+from collections import Counter
 from pathlib import Path
 
 import nbformat
@@ -16,7 +18,7 @@ import pytest
 
 pytest.importorskip("nbgrader", reason="the course needs pgpt-lib[course]")
 
-from pgpt_lib import notebook_sources
+from pgpt_lib import checks, notebook_sources
 from pgpt_lib.course import building, execution, sandbox, slicing, submissions
 from pgpt_lib.course.assignments import read_lesson, without_hidden
 from pgpt_lib.course.feedback import HIDDEN, on_its_own, scrub
@@ -97,7 +99,7 @@ def test_a_planted_leak_is_found(course, place):
 
 
 def test_each_stub_is_followed_by_its_check(course):
-    exercises = 0
+    exercises = Counter()
     for path in (course / "release").rglob("*.ipynb"):
         marked = [c for c in notebook(path).cells if "nbgrader" in c.metadata]
         for stub, test in zip(marked[::2], marked[1::2], strict=True):
@@ -107,8 +109,9 @@ def test_each_stub_is_followed_by_its_check(course):
             assert re.search(rf"^checks\.check_\w+\({name}\)$", test.source, re.M)
             assert "from pgpt_lib import checks" in test.source
             ast.parse(stub.source)
-            exercises += 1
-    assert exercises >= 21
+            exercises[path.stem] += 1
+    assert exercises == {name: len(group) for name, group in checks.NOTEBOOKS.items()}
+    assert sum(count for name, count in exercises.items() if name < "11") >= 30
 
 
 def test_solutions_can_be_handed_out(course):
@@ -215,6 +218,35 @@ def test_a_link_is_not_followed(tmp_path):
         submissions.read_submission(found[0])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are Unix's")
+def test_what_may_not_be_read_is_called_so():
+    """Within a folder that everybody may enter, since pytest's own belong to who runs the tests."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        for student in ("file", "folder", "student"):
+            path = folder / student / "03_losses" / "03_losses.ipynb"
+            path.parent.mkdir(parents=True)
+            path.write_text("{}")
+            (path if student == "file" else path.parent if student == "folder" else path.parents[1]).chmod(0)
+        root = os.geteuid() == 0
+        try:
+            os.seteuid(65534 if root else os.geteuid())  # permissions do not hold for root
+            found = submissions.find_submissions(folder, {"03_losses": None})
+            told = {s.student: s.content for s in found}
+            for submission in found:
+                with pytest.raises(submissions.NotGradable, match="cannot be read: Permission denied"):
+                    submissions.read_submission(submission)
+        finally:
+            os.seteuid(0 if root else os.geteuid())
+            for path in (folder / "student", folder / "folder" / "03_losses"):
+                path.chmod(0o755)
+    assert told == {
+        student: f"{name} cannot be read: Permission denied"
+        for student, name in (("file", "03_losses.ipynb"), ("folder", "03_losses"), ("student", "03_losses"))
+    }
+
+
 def test_every_student_is_expected_to_hand_in_what_anybody_did(tmp_path):
     for student, assignment in (("ada", "03_losses"), ("bob", "05_training"), ("cyd", None)):
         (tmp_path / student / (assignment or "notes")).mkdir(parents=True)
@@ -296,11 +328,12 @@ def test_feedback_shows_no_hidden_test():
     test = nbformat.v4.new_code_cell(source, outputs=[error], metadata={"nbgrader": {"grade": True}})
     spy = nbformat.v4.new_code_cell("print(In)", outputs=[stream(f"'{hidden}' 777123 /home/prof/work/x.py")])
     spy.outputs.append(nbformat.v4.new_output("display_data", data={"text/html": f"<b>{hidden}</b>"}))
+    spy.outputs.append(nbformat.v4.new_output("error", ename=hidden, evalue=hidden, traceback=[]))
     made = nbformat.v4.new_notebook(cells=[test, spy])
     scrub(made, [hidden], 777123, without_hidden)
     text = nbformat.writes(made)
     assert "grading_seed" not in text and "777123" not in text and "/home/prof" not in text
-    assert "CheckFailed: wrong" in text and text.count(HIDDEN) == 3
+    assert "CheckFailed: wrong" in text and text.count(HIDDEN) == 5
 
 
 def test_a_feedback_page_needs_no_network():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -125,6 +126,62 @@ def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_pat
     (base / "result.json").write_text("[]")
     with pytest.raises(InputError, match="the baseline .* is refused"):
         leaderboard(handed, splits["open"], splits["hidden"], base)
+
+
+def test_a_malformed_hand_in_is_refused_and_the_others_are_ranked(tmp_path, splits, truths):
+    n, some = len(truths["open"]), 10**400
+    signal = {"project": "own-signal", "quantity": "centre", "claimed": {"skill": 1.0}}
+    first = {"sent_id": truths["open"][0].sent_id}
+    hand_in(tmp_path / "fair", truths, n, 1, name="two\nlines \ud800")
+    malformed: dict[str, tuple[dict[str, Any], Any, str]] = {
+        "claim": ({"claimed": 0.61}, None, "claimed in result.json is 0.61, not an object"),
+        "budget": ({"budget": 1000}, None, "budget in result.json is 1000, not an object"),
+        "no budget": ({"budget": None}, None, "budget in result.json is None, not an object"),
+        "huge": ({"claimed": {"acc@0.5": some}}, None, "not a number"),
+        "endless": ({"claimed": {"acc@0.5": float("inf")}}, None, "is inf, not a number"),
+        "project": ({"project": ["better-boxes"]}, None, "['better-boxes']; there are"),
+        "number": (signal, [{"sent_id": [1], "value": None}], "unknown or repeated sent_id"),
+        "true": (signal, [{"sent_id": True, "value": None}], "unknown or repeated sent_id"),
+        "value": (signal, [first | {"value": [some, 0]}], "a list of 2 numbers"),
+        "text": (signal, ["\ud800"], "unknown or repeated sent_id"),
+        "deep": ({}, "[" * 100_000, "not valid JSON"),
+    }
+    for name, (result, given, _) in malformed.items():
+        folder = hand_in(tmp_path / name, truths, n, 1, **result)
+        if given is not None:
+            (folder / "open.json").write_text(given if isinstance(given, str) else json.dumps(given))
+    deep = hand_in(tmp_path / "deeper", truths, n, 1) / "result.json"
+    deep.write_text("[" * 100_000)
+    table = leaderboard(tmp_path, splits["open"], splits["hidden"])
+    fair, *refused = table["rows"]
+    assert (fair["folder"], fair["name"], fair["place"]) == ("fair", "two lines \\ud800", 1)
+    assert str(table).encode() and table["refused"] == len(refused) == len(malformed) + 1
+    reasons = {row["folder"]: row["refused"] for row in refused}
+    assert reasons.pop("deeper") == "result.json is no JSON object"
+    for name, reason in reasons.items():
+        assert malformed[name][2] in reason and len(reason) < 300, name
+
+
+def test_each_project_is_ranked_by_itself(tmp_path, splits, truths, capsys):
+    n, hidden = len(truths["open"]), len(truths["hidden"])
+    signal = {"project": "own-signal", "quantity": "centre", "claimed": {"skill": 1.0}}
+    for name, right in (("best", hidden), ("second", 1)):
+        hand_in(tmp_path / "teams" / name, truths, n, right)
+    folder = hand_in(tmp_path / "teams" / "centred", truths, n, 1, **signal)
+    for name, group in truths.items():
+        (folder / f"{name}.json").write_text(json.dumps(centres(group)))
+    rows = leaderboard(tmp_path / "teams", splits["open"], splits["hidden"])["rows"]
+    assert [(row["project"], row["place"], row["folder"]) for row in rows] == [
+        ("better-boxes", 1, "best"), ("better-boxes", 2, "second"), ("own-signal", 1, "centred"),
+    ]  # fmt: skip
+    line = ["course", "leaderboard", "--results", tmp_path / "teams"]
+    line += ["--open", splits["open"], "--hidden", splits["hidden"]]
+    with pytest.raises(SystemExit):
+        main(list(map(str, line)))
+    found = [text.split()[:3] for text in capsys.readouterr().out.splitlines()]
+    assert found == [["1", "best", "better-boxes"], ["2", "second", "better-boxes"], ["1", "centred", "own-signal"]]
+    with pytest.raises(InputError, match="is of own-signal; only better-boxes has one"):
+        leaderboard(tmp_path / "teams", splits["open"], splits["hidden"], folder)
 
 
 def test_the_command_prints_a_table_or_one_object(tmp_path, splits, truths, capsys):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from .answers import Answer, as_parts, equal, fault_of_form, relation
-from .calls import calls_to
+from .calls import UNWATCHED, calls_to
 
 Function = Callable[..., Any]
 GRADING_SEED = "PGPT_GRADING_SEED"
@@ -110,6 +110,8 @@ def guarded(run: Callable[[], Any], what: str, forbidden: Sequence[str] = ()) ->
         if type(error) is NotImplementedError:  # not one of its kinds, as `input()` raises where nobody can answer
             raise CheckFailed("there is nothing here yet: it is your turn") from error
         raise CheckFailed(f"your function raised {type(error).__name__} for {what}: {error}") from error
+    if UNWATCHED in called:
+        raise CheckFailed(f"your function changes the profiler ({UNWATCHED}), which watches its calls: leave it alone")
     if called:
         raise CheckFailed(f"your function calls {called[0]}, which is the answer already: build it yourself")
     return result

@@ -117,9 +117,10 @@ def leaderboard(
 def _lines(rows: list[dict[str, Any]]) -> str:
     """The table for a person."""
     lines = []
-    for place, row in enumerate(rows, 1):
+    for row in rows:
         if row["refused"]:
             lines.append(f" -  {row['name']:<24} refused: {row['refused']}")
         else:
-            lines.append(f"{place:>2}  {row['name']:<24} {row['score']:.4f}  {row['points']:g} of {row['of']} points")
+            score = f"{row['project']}  {row['score']:.4f}  {row['points']:g} of {row['of']} points"
+            lines.append(f"{row['place']:>2}  {row['name']:<24} {score}")
     return "\n".join(lines)

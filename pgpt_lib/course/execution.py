@@ -7,6 +7,7 @@ right, or what is wrong.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -22,6 +23,7 @@ from nbgrader.utils import is_grade
 from traitlets import Dict, Float, Integer, List, Unicode
 
 from . import slicing
+from .processes import below, end_below
 
 OUTPUT_CHARACTERS = 20_000  # of one cell
 FLOOD_CHARACTERS = 5_000_000  # a cell that prints more is stopped
@@ -127,9 +129,7 @@ class GradingExecute(Execute):
         if isinstance(error, CellTimeoutError) and not self.ended:
             self.ended = "the kernel did not answer any more"
         self.ended = self.ended or "the kernel died"
-        process = self._process()
-        if process is not None:
-            _kill(process)
+        end_below(os.getpid())
         marks = cell.metadata.get("nbgrader", {})
         first = next(iter(cell.source.strip().splitlines()), "")[:60]
         where = f"the test of {marks['grade_id'].removesuffix('_check')}" if is_grade(cell) else f"the cell `{first}`"
@@ -147,14 +147,12 @@ class GradingExecute(Execute):
         """End the kernel when all of it is too large or takes too long."""
         began = time.monotonic()
         while not over.wait(POLL_SECONDS):
-            process = self._process()
-            if process is None:
+            if self._process() is None:
                 continue
-            try:
-                family = [process, *process.children(recursive=True)]
-                held = sum(p.memory_info().rss for p in family)
-            except psutil.Error:
-                continue
+            family, held = below(os.getpid()), 0  # the kernel, and what it detached: this process adopts that
+            for process in family:
+                with contextlib.suppress(psutil.Error):
+                    held += process.memory_info().rss
             if held > self.memory:
                 self.ended = f"its code took more than {self.memory / 2**30:.1f} GB of memory, and was ended"
             elif len(family) > PROCESSES:
@@ -165,7 +163,7 @@ class GradingExecute(Execute):
                 self.ended = f"its cells together took more than {self.total_seconds:.0f} s, and were ended"
             else:
                 continue
-            _kill(process)
+            end_below(os.getpid())
             return
 
 
@@ -179,14 +177,6 @@ def _size(folder: Path) -> int:
             except OSError:
                 continue
     return total
-
-
-def _kill(process: psutil.Process) -> None:
-    for one in [*process.children(recursive=True), process]:
-        try:
-            one.kill()
-        except psutil.Error:
-            continue
 
 
 def _verdict(cell: Any) -> list[Any]:

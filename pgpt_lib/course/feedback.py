@@ -43,7 +43,7 @@ def scrub(graded: Any, hidden: Sequence[str], seed: int, without_hidden: Callabl
             if output.output_type == "error":
                 last = f"{output.ename}: {output.evalue}"
                 output.traceback = [clean(last) if marks.get("grade") else clean("\n".join(output.traceback))]
-                output.evalue = clean(output.evalue)
+                output.ename, output.evalue = clean(output.ename), clean(output.evalue)
             elif output.output_type == "stream":
                 output.text = clean(output.text)
             else:
@@ -58,6 +58,14 @@ def write_feedback(work: Path, student: str, assignment: str, target: Path) -> N
     nbgrader_api.check(api.generate_feedback(assignment, student, force=True), "write the feedback")
     page = work / "feedback" / student / assignment / f"{assignment}.html"
     write_text(target, on_its_own(page.read_text(encoding="utf-8")))
+
+
+def write_refusal(target: Path, assignment: str, of: float, why: str) -> None:
+    """The page of what could not be graded: its 0 of `of` points, and the reason."""
+    title = html.escape(assignment)
+    head = f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head>'
+    body = f"<body><h1>{title} (Score: 0.0 / {of:.1f})</h1><p>{html.escape(why)}</p></body></html>"
+    write_text(target, f"{head}\n{body}\n")
 
 
 def on_its_own(page: str) -> str:

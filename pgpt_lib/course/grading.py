@@ -175,7 +175,7 @@ def _job(submission: Submission, out: Path, course: Path, seed: int, limits: Lim
         "cell_seconds": limits.cell_seconds,
         "total_seconds": limits.total_seconds,
         "memory": int(limits.memory_gb * 2**30),
-        "stored": next((str(folder) for folder in stored if folder.is_dir()), None),
+        "stored": next((str(f) for f in stored if (f / assignment / f"{assignment}.ipynb").is_file()), None),
         "inputs": {
             "submission": submission.content,
             "lesson": _source_digest(assignment),

@@ -6,7 +6,9 @@ the hidden ones.
 
 from __future__ import annotations
 
+import itertools
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import numpy as np
 
 from ..data.refcoco import RefCOCO
 from ..errors import InputError
-from ..files import read_json
+from ..files import printable, read_json
 from ..scoring import Truth, read_predictions, score_predictions, truths_of
 from .projects import BOXES, BY_SLUG, CLAIM_POINTS, SIGNAL, Project
 from .splits import DATASET, SPLIT
@@ -37,11 +39,13 @@ def leaderboard(folder: Path, open_truth: Path, hidden_truth: Path, baseline: Pa
         baseline: a hand-in to be better than, for better-boxes; its budget is the others'.
 
     Returns:
-        `rows`, the best first, the refused last: `name`, `folder`, `project`, `score` on the hidden questions,
-        `claimed`, `points`, `of` (without those that a person gives), `refused` with the reason.
+        `rows`, project by project, the best first, the refused last: `name`, `folder`, `project`, `place` within the
+        project, `score` on the hidden questions, `claimed`, `points`, `of` (without those that a person gives),
+        `refused` with the reason.
 
     Raises:
-        InputError: no such folder, no hand-in, a truth that cannot be read, or a baseline that is refused itself.
+        InputError: no such folder, no hand-in, a truth that cannot be read, or a baseline that is refused itself or
+            belongs to another project.
     """
     if not folder.is_dir():
         raise InputError(f"--results {folder} is no folder")
@@ -56,8 +60,13 @@ def leaderboard(folder: Path, open_truth: Path, hidden_truth: Path, baseline: Pa
             start = examine(baseline, truths)
         except Refused as error:
             raise InputError(f"the baseline {baseline} is refused: {error}") from None
+        if start["project"] is not BOXES:
+            raise InputError(f"the baseline {baseline} is of {start['project'].slug}; only {BOXES.slug} has one")
     rows = [_row(path, truths, start) for path in found]
-    rows.sort(key=lambda row: (bool(row["refused"]), -(row["score"] or 0.0), row["name"]))
+    rows.sort(key=lambda row: (bool(row["refused"]), row["project"] or "", -(row["score"] or 0.0), row["name"]))
+    for project, ranked in itertools.groupby(rows, key=lambda row: row["project"]):
+        for place, row in enumerate(ranked, 1):
+            row["place"] = place if project else None
     return {"rows": rows, "refused": sum(bool(row["refused"]) for row in rows)}
 
 
@@ -72,19 +81,19 @@ def examine(folder: Path, truths: Mapping[str, Sequence[Truth]]) -> dict[str, An
         raise Refused("result.json is no JSON object")
     project = BY_SLUG.get(str(result.get("project")))
     if project is None:
-        raise Refused(f"its project is {result.get('project')!r}; there are {', '.join(BY_SLUG)}")
-    claimed = _number((result.get("claimed") or {}).get(project.metric), f"claimed {project.metric}")
-    budget = result.get("budget") or {}
-    budget = {name: _number(budget.get(name), f"budget {name}") for name in ("samples", "parameters")}
+        raise Refused(f"its project is {result.get('project')!r:.40}; there are {', '.join(BY_SLUG)}")
+    claimed = _number(result, "claimed", project.metric)
+    budget = {name: _number(result, "budget", name) for name in ("samples", "parameters")}
     score = {name: _score(project, folder / f"{name}.json", truths[name], result) for name in ("open", "hidden")}
     if abs(score["open"] - claimed) > TOLERANCE:
         raise Refused(f"its predictions score {score['open']:.4f} on the open questions, claimed is {claimed:.4f}")
-    return {"name": str(result.get("name") or folder.name), "project": project, "claimed": claimed,
-            "budget": budget, "score": score["hidden"]}  # fmt: skip
+    name = " ".join(printable(str(result.get("name") or folder.name)).split())[:60]  # of one line, as a table needs it
+    return {"name": name, "project": project, "claimed": claimed, "budget": budget, "score": score["hidden"]}
 
 
 def _row(folder: Path, truths: Mapping[str, Sequence[Truth]], start: Mapping[str, Any] | None) -> dict[str, Any]:
-    row: dict[str, Any] = {"name": folder.name, "folder": folder.name, "project": None, "score": None}
+    name = printable(folder.name)
+    row: dict[str, Any] = {"name": name, "folder": name, "project": None, "place": None, "score": None}
     row |= {"claimed": None, "points": 0.0, "of": None, "refused": ""}
     try:
         done = examine(folder, truths)
@@ -94,7 +103,9 @@ def _row(folder: Path, truths: Mapping[str, Sequence[Truth]], start: Mapping[str
                 if done["budget"][name] > most:
                     raise Refused(f"it used {done['budget'][name]:g} {name}, the budget is {most:g}")
     except Refused as error:
-        return row | {"refused": str(error)}
+        return row | {"refused": printable(str(error))}
+    except RecursionError:
+        return row | {"refused": "its files are nested too deeply"}
     points = CLAIM_POINTS + project.gain_points * min(1.0, max(0.0, gain(done, start)) / project.full_gain)
     row |= {"name": done["name"], "project": project.slug, "score": done["score"], "claimed": done["claimed"]}
     return row | {"points": round(points, 1), "of": CLAIM_POINTS + project.gain_points}
@@ -163,7 +174,7 @@ def skill(given: Sequence[Any], truths: Sequence[Truth], quantity: str) -> float
     errors, seen = [], set()
     for entry in given:
         name = entry.get("sent_id") if isinstance(entry, dict) else None
-        if name not in true or name in seen:
+        if type(name) is not int or name not in true or name in seen:
             raise Refused(f"prediction {str(entry)[:60]} has an unknown or repeated sent_id")
         seen.add(name)
         value = entry.get("value")
@@ -172,7 +183,7 @@ def skill(given: Sequence[Any], truths: Sequence[Truth], quantity: str) -> float
             continue
         try:
             numbers = np.asarray(value, np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             numbers = np.array([np.nan])
         if numbers.shape != true[name].shape or not np.isfinite(numbers).all():
             raise Refused(f"sentence {name}: a value is a list of {len(true[name])} numbers, not {str(value)[:40]}")
@@ -195,9 +206,13 @@ def _quantity(truth: Truth, quantity: str) -> np.ndarray:
     return np.array([math.sqrt(area / (height * width))])
 
 
-def _number(value: Any, what: str) -> float:
-    """A number as results write it: alone, or as [value, low, high]."""
+def _number(result: Mapping[str, Any], group: str, name: str) -> float:
+    """A number of a group as results write it: alone, or as [value, low, high]."""
+    numbers = result.get(group)
+    if not isinstance(numbers, dict):
+        raise Refused(f'{group} in result.json is {numbers!r:.40}, not an object as {{"{name}": number}}')
+    value = numbers.get(name)
     value = value[0] if isinstance(value, list) and value else value
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise Refused(f"{what} in result.json is {value!r}, not a number")
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) <= sys.float_info.max:
+        raise Refused(f"{group} {name} in result.json is {value!r:.40}, not a number")
     return float(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from .. import project
-from ..files import read_json, write_json
+from ..files import read_json, write_json, write_text
 from ..interrupts import StopSignals
 from .building import read_lessons
+from .processes import end_with_all_below
 from .submissions import NotGradable, Submission, read_submission
 
 TOKEN = "PGPT_GRADING"  # in the environment of every process of one job
@@ -35,7 +40,8 @@ class Running:
         """End all of them, for good."""
         self.stopped = True
         for process in list(self.processes):
-            process.kill()
+            if process.poll() is None:
+                end_with_all_below(process.pid)
 
 
 def run_all(jobs: Sequence[dict[str, Any]], workers: int, total_seconds: float, log: Callable[[str], None]) -> None:
@@ -82,18 +88,25 @@ def run_all(jobs: Sequence[dict[str, Any]], workers: int, total_seconds: float, 
 def run_job(job: dict[str, Any], seconds: float, running: Running) -> dict[str, Any]:
     """Run a worker, and write the result for it where there is nothing to run, or it could not.
 
-    A result that is not the submission's doing has no `inputs`, so that the next call tries again.
+    What an earlier grading left goes first, so that no page speaks of points that the table does not give. A result
+    that is not the submission's doing has no `inputs`, so that the next call tries again.
     """
-    path = Path(job["result"])
+    path, feedback = Path(job["result"]), Path(job["feedback"])
     path.unlink(missing_ok=True)
+    feedback.unlink(missing_ok=True)
+    for old in (Path(job["folder"]), Path(job["course"], "autograded", job["student"], job["assignment"])):
+        shutil.rmtree(old, ignore_errors=True)
     file = Path(job["file"]) if job["file"] else None
     try:
         read_submission(Submission(job["student"], job["assignment"], file))
     except NotGradable as error:
+        from .feedback import write_refusal  # after grading's own word on what the course needs to be installed
+
         result = _without(job, str(error)) | {"inputs": job["inputs"]}
+        write_refusal(feedback, job["assignment"], sum(row["of"] for row in result["exercises"]), str(error))
         write_json(path, result)
         return result
-    write_json(path.with_suffix(".job"), job)
+    write_text(path.with_suffix(".job"), json.dumps(job))  # in ASCII, for names of files that UTF-8 cannot hold
     log = Path(job["folder"] + ".log")
     log.parent.mkdir(parents=True, exist_ok=True)
     why = _work(path.with_suffix(".job"), log, seconds, running)
@@ -134,11 +147,13 @@ def _without(job: dict[str, Any], why: str) -> dict[str, Any]:
 
 
 def _end_all(process: subprocess.Popen[bytes], token: str) -> None:
-    """End the worker and whatever a student's code left behind."""
-    import psutil
+    """End the worker and whatever a student's code left behind.
 
+    A worker that comes to its end does so itself. The token finds what is left when one was killed by the system, and
+    where orphans cannot be adopted.
+    """
     if process.poll() is None:
-        process.kill()
+        end_with_all_below(process.pid)
         process.wait()
     for other in psutil.process_iter():
         try:

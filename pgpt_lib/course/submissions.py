@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +12,8 @@ from pathlib import Path
 
 import nbformat
 
-from ..files import digest
+from ..errors import InputError
+from ..files import digest, printable
 
 Notebook = nbformat.NotebookNode
 LARGEST = 50 * 2**20
@@ -22,16 +25,45 @@ class NotGradable(ValueError):
 
 @dataclass(frozen=True)
 class Submission:
-    """A student's folder for an assignment; `file` is None where there is no notebook in it."""
+    """A student's folder for an assignment; `file`, which may be anything, is None where nothing was handed in."""
 
     student: str
     assignment: str
     file: Path | None
 
     @property
+    def fault(self) -> str:
+        """Why it cannot be read, in words; empty where it can. Only a file of its own, and no huge one, is opened."""
+        if self.file is None:
+            return "no notebook was handed in"
+        name = printable(self.file.name)
+        own = 2 if self.file.parent.name == self.assignment else 1  # the folders above that are the student's
+        try:
+            if any(place.is_symlink() for place in (self.file, *self.file.parents[:own])):
+                return f"{name} is a link, no file of its own"
+            found = self.file.lstat()
+            if stat.S_ISDIR(found.st_mode):
+                with os.scandir(self.file):  # fails where it cannot be looked into
+                    return f"{name} is a folder"
+            if not stat.S_ISREG(found.st_mode):
+                return f"{name} is a pipe or a device, no file of its own"
+            if found.st_size > LARGEST:
+                return f"{name} has {found.st_size / 2**20:.0f} MB: hand it in without outputs"
+            with self.file.open("rb"):
+                return ""
+        except OSError as error:
+            return f"{name} cannot be read: {error.strerror}"
+
+    @property
     def content(self) -> str:
-        """A digest of what was handed in."""
-        return "nothing" if self.file is None else digest(self.file)
+        """A digest of what was handed in, or why there is none."""
+        fault = self.fault
+        if fault or self.file is None:
+            return fault
+        try:
+            return digest(self.file)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
 
 
 @dataclass
@@ -46,38 +78,44 @@ def find_submissions(folder: Path, assignments: Mapping[str, object]) -> list[Su
     """Everything in nbgrader's layout, `STUDENT/ASSIGNMENT/ASSIGNMENT.ipynb`, sorted.
 
     An assignment that anybody handed in is expected of every student. A notebook of another name is taken when it is
-    the only one in its folder.
+    the only one in its folder. What cannot be looked at is there too, so that `Submission.fault` names it.
+
+    Raises:
+        InputError: the folder itself cannot be read.
     """
-    students = sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-    given = [name for name in assignments if any((student / name).exists() for student in students)]
-    return [Submission(s.name, name, _notebook_in(s / name, name)) for s in students for name in given]
+    try:
+        students = sorted(p for p in folder.iterdir() if os.path.isdir(p) and not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"--submitted {folder} cannot be read: {error.strerror}") from None
+    given = [name for name in assignments if any(os.path.lexists(student / name) for student in students)]
+    return [Submission(printable(s.name), name, _handed_in(s / name, name)) for s in students for name in given]
 
 
-def _notebook_in(folder: Path, name: str) -> Path | None:
-    if folder.is_file():
+def _handed_in(folder: Path, name: str) -> Path | None:
+    try:
+        if not stat.S_ISDIR(folder.lstat().st_mode):
+            return folder
+        inside = sorted(folder.iterdir())
+    except FileNotFoundError:
+        return None
+    except OSError:
         return folder
-    found = sorted(folder.glob("*.ipynb")) if folder.is_dir() else []
     exact = folder / f"{name}.ipynb"
-    if exact in found:
+    if exact in inside:
         return exact
-    others = sorted(p for p in folder.iterdir() if p.is_file()) if folder.is_dir() and not found else []
-    return found[0] if len(found) == 1 else others[0] if len(others) == 1 else None
+    found = [p for p in inside if p.name.endswith(".ipynb")] or [p for p in inside if not os.path.isdir(p)]
+    return found[0] if len(found) == 1 else None
 
 
 def read_submission(submission: Submission) -> Notebook:
     """The notebook that was handed in.
 
     Raises:
-        NotGradable: nothing, no notebook, or one that is too large to be read.
+        NotGradable: nothing, no notebook, or one that cannot be read or is too large.
     """
-    file = submission.file
-    if file is None:
-        raise NotGradable("no notebook was handed in")
-    if any(place.is_symlink() for place in (file, *list(file.parents)[:2])) or not file.is_file():
-        raise NotGradable(f"{file.name} is no file of its own")
-    size = file.stat().st_size
-    if size > LARGEST:
-        raise NotGradable(f"{file.name} has {size / 2**20:.0f} MB: hand it in without outputs")
+    fault, file = submission.fault, submission.file
+    if fault or file is None:
+        raise NotGradable(fault)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # repaired below
@@ -86,8 +124,10 @@ def read_submission(submission: Submission) -> Notebook:
                 raise ValueError("no cells")
             notebook = nbformat.from_dict(content)
             cells = [_clean(cell) for cell in notebook.cells]
+    except OSError as error:
+        raise NotGradable(f"{printable(file.name)} cannot be read: {error.strerror}") from None
     except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
-        raise NotGradable(f"{file.name} is not a notebook") from None
+        raise NotGradable(f"{printable(file.name)} is not a notebook") from None
     return nbformat.v4.new_notebook(cells=cells)
 
 
@@ -142,7 +182,7 @@ def _in_frame(cell: Notebook, own: Notebook) -> Notebook:
 def _clean(cell: Notebook) -> Notebook:
     """A cell with its kind, its source and its grade id, and nothing else."""
     source = cell.get("source", "")
-    source = "".join(source) if isinstance(source, list) else str(source)
+    source = printable("".join(source) if isinstance(source, list) else str(source))
     make = {"code": nbformat.v4.new_code_cell, "markdown": nbformat.v4.new_markdown_cell}
     made = make.get(str(cell.get("cell_type")), nbformat.v4.new_raw_cell)(source)
     marks = (cell.get("metadata") or {}).get("nbgrader") or {}

@@ -15,9 +15,11 @@ import nbformat
 
 from ..checks.base import GRADING_SEED
 from ..files import read_json, write_bytes, write_json
+from ..notebook_sources import MARKS
 from . import nbgrader_api, sandbox
 from .assignments import Lesson, hidden_lines, read_lesson, without_hidden
 from .feedback import scrub, write_feedback
+from .processes import adopt_orphans, end_below
 from .submissions import Prepared, Submission, prepare, read_submission
 
 KERNEL = "pgpt-course"
@@ -48,8 +50,8 @@ def grade(job: dict[str, Any]) -> dict[str, Any]:
     graded_file = work / "autograded" / nbgrader_api.STUDENT / lesson.slug / f"{lesson.slug}.ipynb"
     graded_file.chmod(0o644)
     graded = nbformat.read(graded_file, as_version=4)
-    rows = _rows(lesson, prepared, graded, _points(work, lesson.slug))
-    scrub(graded, hidden_lines(lesson.graded), job["seed"], without_hidden)
+    scrub(graded, [*hidden_lines(lesson.graded), *MARKS["grade"]], job["seed"], without_hidden)
+    rows = _rows(lesson, prepared, graded, _points(work, lesson.slug))  # their messages are errors of students' code
     nbformat.write(graded, graded_file)
     for leftover in ("scratch", "jupyter", "submitted"):
         shutil.rmtree(work / leftover, ignore_errors=True)
@@ -158,10 +160,14 @@ def _stored(folder: str | None, slug: str) -> dict[str, list[Any]]:
 
 
 def main() -> None:
-    """Read the job, grade, write `result` beside it."""
+    """Read the job, grade, write its `result`, and leave no process behind."""
     path = Path(sys.argv[1])
     job = json.loads(path.read_text(encoding="utf-8"))
-    write_json(Path(job["result"]), grade(job) | {"inputs": job["inputs"]})
+    adopt_orphans()
+    try:
+        write_json(Path(job["result"]), grade(job) | {"inputs": job["inputs"]})
+    finally:
+        end_below(os.getpid())
 
 
 if __name__ == "__main__":

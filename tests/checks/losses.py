@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType
 
 import numpy as np
 import torch
 
+from pgpt_lib.losses import dice_loss
 from pgpt_lib.regions import generalized_iou
 
 
@@ -150,6 +154,29 @@ def dice_hard(logits, target):
     return 1 - (2 * (p * target).sum((1, 2)) / (p.sum((1, 2)) + target.sum((1, 2)))).mean()
 
 
+def dice_unwatched(logits, target):
+    sys.setprofile(None)
+    return dice_loss(logits, target)
+
+
+def dice_unwatched_meanwhile(logits, target):
+    watching = sys.getprofile()
+    sys.setprofile(None)
+    loss = dice_loss(logits, target)
+    sys.setprofile(watching)
+    return loss
+
+
+def dice_unwatched_from_c(logits, target):
+    ctypes.pythonapi.PyEval_SetProfile(None, None)
+    return dice_loss(logits, target)
+
+
+def dice_renamed(logits, target):
+    code = dice_loss.__code__.replace(co_name="mine", co_qualname="mine")
+    return FunctionType(code, dice_loss.__globals__, argdefs=dice_loss.__defaults__)(logits, target)
+
+
 def bce_softplus(logits, target):
     zero = torch.zeros_like(logits)
     return (torch.logaddexp(zero, logits) - logits * target).mean()
@@ -223,6 +250,10 @@ WRONG = {
         (dice_vnet, "V-Net"),
         (dice_no_sigmoid, "a sigmoid is missing"),
         (dice_hard, "no gradient"),
+        (dice_unwatched, "changes the profiler"),
+        (dice_unwatched_meanwhile, "changes the profiler"),
+        (dice_unwatched_from_c, "changes the profiler"),
+        (dice_renamed, "calls dice_loss"),
         (lambda x, t: len(x) * dice_torch(x, t), "take their mean"),
     ],
 }
