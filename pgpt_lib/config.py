@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
 
 from .errors import InputError
 
@@ -330,7 +329,7 @@ def with_root(profile: Profile, root: str) -> Profile:
     raise InputError(f"--root {root}: {reads}{other}")
 
 
-def _problem(error: ErrorDetails) -> str:
+def _problem(error: Mapping[str, Any]) -> str:
     """One of pydantic's errors: setting, value, what is allowed. Of the profile as a whole the message says enough."""
     message = error["msg"].removeprefix("Value error, ")
     return f"{'.'.join(map(str, error['loc']))} = {error['input']!r}: {message}" if error["loc"] else message

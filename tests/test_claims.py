@@ -225,7 +225,8 @@ def test_a_figure_on_the_wrong_side_is_not_reproduced(tmp_path, claim, path, val
         ("quarter-time", {"numerical-8": 0.0}, {}, "reproduced"),
         # Each seed takes less than a quarter, and three seeds do not show that it always does.
         ("quarter-time", {}, {"curve": lambda s: [{"seconds": 10.0 + 6 * s, "acc@0.5": 0.45}]}, "not reproduced"),
-        ("easier-training", {}, {"seeds": (0,)}, "not measurable here"),
+        ("easier-training", {}, {"seeds": (0, 1)}, "not measurable here"),
+        ("quarter-time", {}, {"seeds": (0, 1)}, "not measurable here"),
         ("easier-training", {}, {"status": "failed"}, "not measurable here"),
         ("easier-training", {}, {"asked": {"training.batch_size": 1}}, "not measurable here"),  # of other settings
     ],
@@ -233,6 +234,12 @@ def test_a_figure_on_the_wrong_side_is_not_reproduced(tmp_path, claim, path, val
 def test_verdicts_from_sweeps(tmp_path, claim, changed, more, verdict):
     sweep(tmp_path, "table6", AHEAD | changed, **{"keys": WORDS, **USUAL, **more})
     assert verdicts(good(), tmp_path)[claim]["verdict"] == verdict
+
+
+def test_seeds_that_lack_are_counted(tmp_path):
+    sweep(tmp_path, "table6", AHEAD, WORDS, seeds=(0, 1), **USUAL)
+    why = verdicts(good(), tmp_path)["easier-training"]["why"]
+    assert "sweeps/table6 shares 2 seeds of representation=embedding, rank=8 and" in why and "takes 3" in why
 
 
 def test_a_baseline_that_learnt_nothing_is_named(tmp_path):

@@ -17,7 +17,7 @@ UP, DOWN, WIDE = (OverSeeds(v, v - 0.05, v + 0.05, 3) for v in (0.1, -0.1, 0.01)
         (DOWN, "shrinks"),
         (WIDE, "is open"),
         (OverSeeds(0.1, 0.0, 0.2, 3), "is open"),  # 0 itself lies in the interval
-        (DOWN._replace(seeds=1), "is open"),
+        (DOWN._replace(seeds=2), "is open"),
         (None, "is not measured yet"),
     ],
 )

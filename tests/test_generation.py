@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import count
 
 import pytest
 import torch
@@ -36,17 +37,18 @@ def model(make_model) -> PerceptionGPT:
 
 
 @pytest.fixture
-def script(model: PerceptionGPT, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, list[str]]], None]:
-    """Dictates what is emitted, in all rows, by wrapping `logits`: states and feedback stay the model's own."""
+def script(model: PerceptionGPT, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Dictates what all rows or each row emits, by wrapping `logits`: states and feedback stay the model's own."""
 
-    def dictate(tokens: list[str]) -> None:
-        ids = [model.chat.tokenizer.convert_tokens_to_ids(t) for t in tokens]
-        step = iter(ids)
+    def dictate(*said: list[str]) -> None:
+        ids = [model.chat.tokenizer.convert_tokens_to_ids(tokens) for tokens in said]
+        steps = count()
 
         def forced(self: PerceptionGPT, states: Tensor, table: Tensor) -> Tensor:
-            logits, dictated = LOGITS(self, states, table), next(step, None)
-            if dictated is not None:
-                logits[:, dictated] = 1e3
+            logits, step = LOGITS(self, states, table), next(steps)
+            for row, dictated in enumerate(ids * len(logits) if len(ids) == 1 else ids):
+                if step < len(dictated):
+                    logits[row, dictated[step]] = 1e3
             return logits
 
         monkeypatch.setattr(PerceptionGPT, "logits", forced)
@@ -80,16 +82,21 @@ def test_cached_equals_uncached_with_regions(model, features, script) -> None:
         assert torch.allclose(a.predictions["mask"], b.predictions["mask"], atol=1e-3)
 
 
-def regions_equal_those_alone(model: PerceptionGPT, features: Callable, script: Callable) -> bool:
-    """Whether a batch of different lengths, images and numbers of regions answers as its rows do alone."""
-    said = ["<vis>", "and", "<vis>", "<end>"]
-    script(said)
+SAID = [["<end>"], ["and", "<vis>", "<vis>", "<end>"], ["<vis>", "and", "a", "<vis>", "<end>"]]
+
+
+def regions_equal_those_alone(model: PerceptionGPT, features: Callable, script: Callable, said=SAID) -> bool:
+    """Whether rows of different lengths, images and numbers of regions answer together as each does alone."""
+    script(*said)
+    together = generate(model, PROMPTS[: len(said)], features)
+    assert [len(answer.regions) for answer in together] == [tokens.count("<vis>") for tokens in said]
     equal = True
-    for prompt, answer in zip(PROMPTS, generate(model, PROMPTS[:3], features), strict=False):
-        script(said)
+    for prompt, tokens, answer in zip(PROMPTS, said, together, strict=False):
+        script(tokens)
         alone = generate(model, [prompt], features)[0]
         equal &= same([answer], [alone])
-        equal &= torch.allclose(answer.predictions["mask"], alone.predictions["mask"], atol=1e-3)
+        for name in ("box", "mask") if answer.regions else ():
+            equal &= torch.allclose(answer.predictions[name], alone.predictions[name], atol=1e-3)
     return equal
 
 
@@ -98,10 +105,18 @@ def test_batch_equals_single(model, features, script, monkeypatch) -> None:
     assert same(free, [generate(model, [p], features, max_new_tokens=8)[0] for p in PROMPTS])
     assert regions_equal_those_alone(model, features, script)
     decode = PerceptionGPT.decode
-    monkeypatch.setattr(  # plant, as in the released code: images are numbered by regions, not by their rows
-        PerceptionGPT, "decode", lambda self, states, images, index: decode(self, states, images, index.roll(1))
+    images = model.collate(PROMPTS[: len(SAID)], features, generation=True).image_index
+    monkeypatch.setattr(  # plant, as in the released code: regions are those of the rows that emit, images of the first
+        PerceptionGPT, "decode", lambda self, states, seen, index: decode(self, states, seen, images[: len(index)])
     )
     assert not regions_equal_those_alone(model, features, script)
+    together = [["<vis>", "<end>"]] * 3  # where all rows emit at once, the fault does not show
+    assert regions_equal_those_alone(model, features, script, together)
+
+
+def test_batch_equals_single_where_regions_are_read_as_tokens(model, features, script, monkeypatch) -> None:
+    monkeypatch.setattr(type(model.readout), "feeds_back", False)
+    assert regions_equal_those_alone(model, features, script)
 
 
 def teacher_forced(model: PerceptionGPT, prompt: Sample, answer: Answer, features: Callable) -> Tensor:
@@ -152,17 +167,8 @@ def test_decoding_asks_for_the_position_that_training_asks_for(model, features, 
     assert not torch.allclose(teacher_forced(model, PROMPTS[0], answer, features), answer.states, atol=1e-4)
 
 
-def test_rows_stop_on_their_own(model, features, monkeypatch) -> None:
-    chat = model.chat
-    steps = iter(range(10))
-
-    def forced(self: PerceptionGPT, states: Tensor, table: Tensor) -> Tensor:
-        logits, step = LOGITS(self, states, table), next(steps)
-        for row in range(len(logits)):
-            logits[row, chat.end_id if step >= row else chat.vis_id] = 1e3
-        return logits
-
-    monkeypatch.setattr(PerceptionGPT, "logits", forced)
+def test_rows_stop_on_their_own(model, features, script) -> None:
+    script(["<end>"], ["<vis>", "<end>"], ["<vis>", "<vis>", "<end>"])
     answers = generate(model, PROMPTS[:3], features)
     assert [a.text for a in answers] == ["", "<vis>", "<vis> <vis>"]
     assert [len(a.regions) for a in answers] == [0, 1, 2]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import json
 import os
 import re
+import sys
 import tomllib
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from pgpt_lib import requirements
+from pgpt_lib import requirements, setup_venv
 from pgpt_lib.config import load_profile, profile_names
 from pgpt_lib.errors import InputError
 from pgpt_lib.project import ROOT
@@ -22,21 +24,58 @@ from pgpt_lib.report import paper_table
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 
 
+PROJECT = tomllib.loads(PYPROJECT)["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+
+
+def plain(name: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
 def test_environment_follows_pyproject():
     spec = importlib.util.spec_from_file_location("environment", ROOT / "tools" / "environment.py")
     environment = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(environment)
     assert (ROOT / "environment.yml").read_text(encoding="utf-8") == environment.render(PYPROJECT)
+    assert set(EXTRAS) - environment.LEFT_OUT == set(setup_venv.EXTRAS.split(","))
 
 
 def test_lock_pins_every_dependency_within_its_range():
     lines = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if line and line[0] != "#"]
     pins = dict(re.fullmatch(r"([A-Za-z0-9._-]+)==([^+\s]+)", line).groups() for line in lines)
-    pins = {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in pins.items()}
-    project = tomllib.loads(PYPROJECT)["project"]
-    for text in sum(project["optional-dependencies"].values(), project["dependencies"]):
+    pins = {plain(name): version for name, version in pins.items()}
+    for text in sum((EXTRAS[name] for name in setup_venv.EXTRAS.split(",")), PROJECT["dependencies"]):
         wanted = Requirement(text)
-        assert pins[re.sub(r"[-_.]+", "-", wanted.name).lower()] in wanted.specifier, text
+        assert pins[plain(wanted.name)] in wanted.specifier, text
+
+
+def undeclared(source: str, there: dict[str, list[str]]) -> set[str]:
+    """The packages that Python code imports, and pyproject.toml does not name.
+
+    Args:
+        there: `metadata.packages_distributions()`; a module that is not installed is taken by its own name.
+    """
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    declared = {plain(Requirement(text).name) for text in sum(EXTRAS.values(), PROJECT["dependencies"])}
+    foreign = found - set(sys.stdlib_module_names) - {requirements.PACKAGE.replace("-", "_")}
+    return {name for name in foreign if not {plain(d) for d in there.get(name, [name])} & declared}
+
+
+def test_every_import_is_declared():
+    there = dict(metadata.packages_distributions())
+    assert undeclared("import os, yaml\nfrom PIL import Image\ndef f(): import numpy.linalg", there) == set()
+    assert undeclared("import tornado.web\ndef f(): from pydantic_core import x", there) == {"tornado", "pydantic_core"}
+    tests = {path.stem for path in (ROOT / "tests").rglob("*") if path.suffix == ".py" or path.is_dir()}
+    for folder in ("pgpt_lib", "tools", "notebooks/src", "tests"):
+        for path in (ROOT / folder).rglob("*.py"):
+            lacking = undeclared(path.read_text(encoding="utf-8"), there)
+            assert not (lacking - tests if folder == "tests" else lacking), path
 
 
 def test_profiles_load_and_ship_with_the_package():

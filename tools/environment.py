@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+LEFT_OUT = {"deepspeed"}  # extras that `make setup` does not install either
 HEADER = "# Made from pyproject.toml by tools/environment.py; change that file and run `make environment`.\n"
 
 
@@ -14,7 +15,8 @@ def render(pyproject: str) -> str:
     """The environment file for the text of a pyproject.toml: Python from conda, packages from pip."""
     project = tomllib.loads(pyproject)["project"]
     extras = project["optional-dependencies"]
-    packages = [*project["dependencies"], *(package for name in sorted(extras) for package in extras[name])]
+    names = sorted(extras.keys() - LEFT_OUT)
+    packages = [*project["dependencies"], *(package for name in names for package in extras[name])]
     lines = [
         "name: pgpt",
         "channels: [conda-forge, nodefaults]",

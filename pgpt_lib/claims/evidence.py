@@ -12,7 +12,7 @@ from ..evaluation.series import MAIN
 from ..sweeps.engine import sweep_folder
 from ..sweeps.plans import sized
 from ..sweeps.reading import OverSeeds, Sweep, open_sweep
-from ..sweeps.results import contrast, result_file, shared_seeds
+from ..sweeps.results import LEAST_SEEDS, contrast, result_file, shared_seeds
 from ..sweeps.results import metric as metric_at
 
 REPRODUCED, NOT_REPRODUCED, NOT_MEASURABLE = "reproduced", "not reproduced", "not measurable here"
@@ -76,11 +76,16 @@ class Evidence:
         return found
 
     def paired(self, plan: str, *sides: Mapping[str, Any]) -> list[list[Mapping[str, Any]]]:
-        """The cells of several kinds over the seeds that all of them have, at least two; a list for each kind."""
+        """The cells of several kinds over the seeds that all of them have, a list for each kind.
+
+        Raises:
+            Missing: there are fewer than `LEAST_SEEDS`, or no such cells at all.
+        """
         groups = [self.cells(plan, **factors) for factors in sides]
         seeds = shared_seeds(*([cell["cell"]["seed"] for cell in group] for group in groups))
-        if len(seeds) < 2:
-            raise Missing(f"sweeps/{plan} has fewer than two seeds of {' and '.join(_text(side) for side in sides)}")
+        if len(seeds) < LEAST_SEEDS:
+            kinds = " and ".join(_text(side) for side in sides)
+            raise Missing(f"sweeps/{plan} shares {len(seeds)} seeds of {kinds}; an ordering takes {LEAST_SEEDS}")
         return [[cell for cell in group if cell["cell"]["seed"] in seeds] for group in groups]
 
     def gain(

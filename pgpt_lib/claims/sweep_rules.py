@@ -1,7 +1,7 @@
 """The rules that rest on sweeps: each compares cells that differ in what is claimed, over the seeds that both have.
 
-What counts is the whole 95 % interval of the difference. With a metric that a cell lacks, or fewer than two seeds, a
-rule raises `Missing`.
+What counts is the whole 95 % interval of the difference. With a metric that a cell lacks, or fewer than three seeds,
+a rule raises `Missing`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..evaluation.series import MAIN
 from .reading import OverSeeds, Sweep
-from .results import difference, metric
+from .results import LEAST_SEEDS, difference, metric
 
 DEFAULT = "none"  # the switch of a cell without any
 FORCED = "teacher_forced"
@@ -82,8 +82,8 @@ def row_title(name: str) -> str:
 
 
 def decided(found: OverSeeds | None) -> str:
-    """`costs` or `gains` where the whole interval of at least two seeds lies on that side, else an empty string."""
-    if found is None or found.seeds < 2 or found.low <= 0 <= found.high:
+    """`costs` or `gains` where the whole interval of `LEAST_SEEDS` or more lies on that side, else an empty string."""
+    if found is None or found.seeds < LEAST_SEEDS or found.low <= 0 <= found.high:
         return ""
     return "costs" if found.low > 0 else "gains"
 

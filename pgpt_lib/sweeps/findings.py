@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from .reading import OverSeeds
+from .results import LEAST_SEEDS
 
 SHRINKS, GROWS, OPEN, MISSING = "shrinks", "grows", "is open", "is not measured yet"
 
 
 def side(found: OverSeeds | None) -> int | None:
-    """1 or -1 where the whole interval of at least two seeds lies on that side of 0, 0 where it does not.
+    """1 or -1 where the whole interval of `LEAST_SEEDS` or more lies on that side of 0, 0 where it does not.
 
     None without cells.
     """
     if found is None:
         return None
-    return 0 if found.seeds < 2 or found.low <= 0 <= found.high else 1 if found.low > 0 else -1
+    return 0 if found.seeds < LEAST_SEEDS or found.low <= 0 <= found.high else 1 if found.low > 0 else -1
 
 
 def tendency(change: OverSeeds | None) -> str:

@@ -22,6 +22,8 @@ from scipy.stats import t as student
 from ..files import read_json
 
 RESERVED = {"table.json"}
+LEAST_SEEDS = 3
+"""Fewer decide no ordering, whatever their interval: two may agree by chance."""
 
 
 def result_file(folder: Path, cell_id: str) -> Path:
