@@ -16,14 +16,14 @@
 #
 # A [*vision transformer*](../docs/glossary.md#vision-tower) (ViT) cuts a picture into
 # [patches](../docs/glossary.md#patch), turns each into a vector (a [*token*](../docs/glossary.md#token)) and sends all
-# of them through a stack of blocks, the layers. Most vision-language models hand the last layer's tokens to the
-# language model. But a ViT is trained to say *what* is in a picture, and on its way there it may drop what is no help
-# with that: the exact colour, the fine position. PerceptionGPT must draw outlines, so it [takes all
-# layers](../docs/glossary.md#layer-fusion) (equation 1):
+# of them through a stack of $L$ blocks, the layers. Most vision-language models hand one late layer's tokens to the
+# language model, as LLaVA, on which the paper builds, does with the last layer but one. But a ViT is trained to say
+# *what* is in a picture, and on its way there it may drop what is no help with that: the exact colour, the fine
+# position. PerceptionGPT must draw outlines, so it [takes all layers](../docs/glossary.md#layer-fusion) (equation 1):
 #
-# $$V = \sum_{i=1}^{n} w_i V_i, \qquad \sum_{i=1}^{n} w_i = 1$$
+# $$V = \sum_{i=1}^{L} w_i V_i, \qquad \sum_{i=1}^{L} w_i = 1$$
 #
-# $V_i$ are the tokens after layer $i$; the weights $w_i$ are learned.
+# $V_i$ are the tokens after layer $i$; the weights $w_i$ are learned. (The paper writes $n$ for $L$.)
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # name of a profile: smoke, cpu, photos, ...
@@ -532,8 +532,8 @@ run.figure(fig, "fused", alt="Features of a photograph as colours: last layer, m
 # 3. A probe reads a token alone. What could the language model read from sixty-four tokens that no probe can?
 #
 # **Read next:** Oquab et al., *DINOv2*, TMLR 2024 (the tower); Alain and Bengio, *Understanding intermediate layers
-# using linear classifier probes*, arXiv 2016; Lin et al., *Feature Pyramid Networks*, CVPR 2017 (the idea that the
-# paper cites). Notebook 08 runs the comparison of strategies on the whole model.
+# using linear classifier probes*, ICLR 2017 workshop; Lin et al., *Feature Pyramid Networks*, CVPR 2017 (the idea that
+# the paper cites). Notebook 08 runs the comparison of strategies on the whole model.
 
 # %%
 run.finish(

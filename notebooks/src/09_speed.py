@@ -642,8 +642,8 @@ for share in predicted["shares"]:
 #    or in a second token?
 #
 # **Read next:** Williams et al., *Roofline*, Communications of the ACM 2009; Pope et al., *Efficiently Scaling
-# Transformer Inference*, MLSys 2023; Chen et al., *Shikra*, 2023; Lu et al., *Unified-IO*, ICLR 2023; Peng et al.,
-# *Kosmos-2*, ICLR 2024; Wang et al., *VisionLLM*, NeurIPS 2023. Notebook 10 asks what else the released code does
+# Transformer Inference*, MLSys 2023; Chen et al., *Shikra*, arXiv 2023; Lu et al., *Unified-IO*, ICLR 2023; Peng et
+# al., *Kosmos-2*, ICLR 2024; Wang et al., *VisionLLM*, NeurIPS 2023. Notebook 10 asks what else the released code does
 # differently.
 
 # %%

@@ -663,7 +663,7 @@ run.figure(fig, "flat_price", alt="Table 7's seconds over tokens: on a line thro
 #
 # **Read next:** Rezatofighi et al., *Generalized Intersection over Union*, CVPR 2019; Sudre et al., *Generalised Dice*,
 # DLMIA 2017; Kirillov et al., *Segment Anything*, ICCV 2023; Bouthillier et al., *Accounting for Variance in Machine
-# Learning Benchmarks*, MLSys 2021; Chen et al., *Shikra*, 2023. Notebook 11 lets you talk to the model.
+# Learning Benchmarks*, MLSys 2021; Chen et al., *Shikra*, arXiv 2023. Notebook 11 lets you talk to the model.
 
 # %%
 short_scores = {key: live["metrics"][MAIN].get(key) for key in ("acc@0.5", "ciou", "emission_rate")}
