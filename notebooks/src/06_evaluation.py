@@ -46,10 +46,37 @@ print(f"a model after {state.step} steps; data: {run.profile.data.name}")
 # %% [markdown]
 # ## 1 · From regions to a number
 #
-# Referring expression comprehension (REC) asks for a box. An answer is right if its IoU with the true box is *above*
-# 0.5; [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers. What about an answer without a box? Leave it
-# out, and a model that is silent whenever it is unsure looks better than one that tries.
+# Referring expression comprehension (REC) asks for a box. How much the box $B_i$ of an answer shares with the true one,
+# $T_i$, is their IoU, intersection over union. An answer is right if that is *above* 0.5, and
+# [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers (the bracket is 1 where what it says is true, else
+# 0):
 #
+# $$\text{IoU}_i = \frac{|B_i \cap T_i|}{|B_i \cup T_i|}, \qquad
+# \text{Acc@0.5} = \frac{1}{n} \sum_{i=1}^{n} \big[ \text{IoU}_i > 0.5 \big]$$
+#
+# By hand, three answers to a question whose true box is 4 wide and 2 high. The first lies 1 too far to the right: of
+# its area of 8 it shares 6. The second lies 2 too far and shares 4. The third has no box.
+
+# %%
+true_box = (0, 0, 4, 2)
+boxes = [(1, 0, 5, 2), (2, 0, 6, 2), None]
+by_hand = [6 / (8 + 8 - 6), 4 / (8 + 8 - 4), 0]
+print("IoU", [round(iou, 3) for iou in by_hand], f"Acc@0.5 {1 / 3:.3f}, mean IoU {sum(by_hand) / 3:.3f}")
+
+# %% [markdown]
+# What about the answer without a box? Leave it out, and a model that is silent whenever it is unsure looks better than
+# one that tries: here it would score 1/2. So it counts as wrong. The library says the same of the three:
+
+# %%
+from pgpt_lib.metrics import SentenceRecord, iou_matrix, summarise
+
+ious = [0.0 if box is None else float(iou_matrix(box, true_box)[0, 0]) for box in boxes]
+records = [SentenceRecord("picture", iou, emitted=box is not None) for iou, box in zip(ious, boxes, strict=True)]
+tiny = {key: summarise(records)[key][0] for key in ("acc@0.5", "miou_box", "emission_rate")}
+print({key: round(value, 3) for key, value in tiny.items()})
+assert np.allclose(ious, by_hand) and np.allclose([*tiny.values()], [1 / 3, sum(by_hand) / 3, 2 / 3])
+
+# %% [markdown]
 # ### Exercise 1: Acc@0.5 (★☆☆, 5 minutes)
 #
 # Write `my_accuracy(ious)`: `ious` holds a number for each answer, or `None` where no region came.
@@ -136,11 +163,38 @@ checks.check_free_running_miss(my_summary, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
+# Referring segmentation (RES) asks for a mask. $I_i$ are the pixels that the masks of answer and truth share, $U_i$
+# those that either has. There are two ways to one number; the field's headline is the first,
+# [*cIoU*](../docs/glossary.md#ciou), all intersections together divided by all unions together:
+#
+# $$\text{cIoU} = \frac{\sum_i |I_i|}{\sum_i |U_i|}, \qquad
+# \text{mean IoU} = \frac{1}{n} \sum_{i=1}^{n} \frac{|I_i|}{|U_i|}$$
+#
+# By hand, two masks. Of a large object, 20 pixels, the answer has 18 and nothing else; of a small one, 2 pixels, it has
+# none, and 2 pixels of something else.
+
+# %%
+print(f"cIoU {(18 + 0) / (20 + 4):.3f}, mean IoU {(18 / 20 + 0 / 4) / 2:.3f}")
+
+# %% [markdown]
+# The large object hides in cIoU that the small one was missed. The library, on the masks themselves:
+
+# %%
+from pgpt_lib.regions import mask_overlap, mask_to_rle
+
+large, less, small, elsewhere = np.zeros((4, 6, 6), int)
+large[:4, :5] = less[:4, :5] = small[0, :2] = elsewhere[5, :2] = 1
+less[0, :2] = 0
+overlaps = [mask_overlap(mask_to_rle(given), mask_to_rle(true)) for given, true in ((less, large), (elsewhere, small))]
+found = summarise([SentenceRecord("picture", 0.0, mask=overlap, mask_given=True) for overlap in overlaps])
+print(f"shared and covered {overlaps}, cIoU {found['ciou'][0]:.3f}, mean IoU {found['miou_mask'][0]:.3f}")
+assert np.allclose([found["ciou"][0], found["miou_mask"][0]], [18 / 24, 0.45])
+
+# %% [markdown]
 # ### Exercise 3: two scores for masks (★★☆, 15 minutes)
 #
-# Referring segmentation (RES) is scored by [*cIoU*](../docs/glossary.md#ciou): all intersections together, divided by
-# all unions together. Large objects weigh more in it than in the mean IoU. Write `my_ciou(predicted, true)` that
-# returns both. A prediction may be `None`: it shares nothing, and its union is the true mask.
+# Write `my_ciou(predicted, true)` that returns cIoU and the mean IoU. A prediction may be `None`: it shares nothing,
+# and its union is the true mask.
 
 # %% tags=["attempt"]
 def my_ciou(predicted, true):
@@ -274,6 +328,35 @@ from pgpt_lib.widgets import Slider, View
 referred = [p for p in answers[main] if p.sample.task in ("rec", "res")]
 ious = [box_iou(p.regions[0] if p.regions else None, p.truth.regions[0], p.sample.size) for p in referred]
 order = np.argsort(ious)[::-1]
+
+# %% [markdown]
+# First your functions of section 1, on these answers. They must say what stands in the table above: a score that is
+# computed twice, by two people, is one to believe.
+
+# %%
+from pgpt_lib.evaluation.grounding import pixel_box
+
+given = [None if p.first is None else pixel_box(p.first, p.sample.size) for p in referred]
+mean_iou, emitted = my_summary(given, [pixel_box(p.truth.regions[0], p.sample.size) for p in referred])
+for key, yours in {"acc@0.5": my_accuracy(ious), "miou_box": mean_iou, "emission_rate": emitted}.items():
+    print(f"{key:13} yours {yours:.4f}, library {results[main][key][0]:.4f}")
+    assert np.isclose(yours, results[main][key][0])
+
+# %% [markdown]
+# And the masks, of the first hundred answers, since each takes the place of a picture:
+
+# %%
+from pgpt_lib.evaluation.grounding import rec_scores
+from pgpt_lib.regions import rle_to_mask
+
+some = [p for p in referred if p.truth.regions[0].mask is not None][:100]
+given = [None if p.first is None or p.first.mask is None else rle_to_mask(p.first.mask) for p in some]
+yours = my_ciou(given, [rle_to_mask(p.truth.regions[0].mask) for p in some])
+scores = rec_scores(some)
+for key, value in zip(("ciou", "miou_mask"), yours, strict=True):
+    library = scores[key][0] if scores[key] else 0.0  # the library has no score where no mask came at all
+    print(f"{key:13} yours {value:.4f}, library {library:.4f}")
+    assert np.isclose(value, library)
 
 # %% [markdown]
 # One drawing serves the view and the stills.
