@@ -66,7 +66,8 @@ run.figure(fig, "figure2", alt="The parts of the model from picture to regions w
 #
 # $$W' = W + \tfrac{\alpha}{r} B A, \qquad A \in \mathbb R^{r \times d_{in}},\; B \in \mathbb R^{d_{out} \times r}$$
 #
-# $B$ starts at zero, so that the model starts as it was. The paper puts $r = 32$ on the query and value projections.
+# $r$ is the *rank*, how thin they are; $\alpha$ is a constant that scales the product. $B$ starts at zero, so that the
+# model starts as it was. The paper puts $r = 32$ on the query and value projections.
 #
 # ### Exercise 1: count what is trained (★☆☆, 5 minutes)
 #

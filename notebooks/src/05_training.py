@@ -205,8 +205,8 @@ for epoch in (0, 1):
 # %% [markdown]
 # ## 4 · How fast
 #
-# The learning rate rises for a few steps, while the optimiser's averages are still empty, and then falls along half a
-# cosine:
+# The learning rate $\eta$ of step $t$ rises for the first $w$ of $T$ steps, while the optimiser's averages are still
+# empty, and then falls along half a cosine:
 #
 # $$\eta(t) = \eta_{\max} \cdot \begin{cases} (t + 1) / (w + 1) & t < w \\
 # \tfrac{1}{2} \big(1 + \cos \pi \tfrac{t - w}{T - w}\big) & t \ge w \end{cases}$$
@@ -395,7 +395,9 @@ run.figure(fig, "emission", alt="Share of regions whose token the model would em
 print(f"emission over the last steps: {result.emission}")
 
 # %% [markdown]
-# The same curves to look at more closely, one term at a time:
+# Where emission is below 1, some answers would come without a region, however good the heads are.
+#
+# The losses again to look at more closely, one term at a time:
 
 # %%
 from pgpt_lib.widgets import Choice, Slider, View
@@ -416,6 +418,9 @@ run.figure(view.figure(), "curve_view", alt="Three terms of the loss over the st
 view.show()
 
 # %% [markdown]
+# Without smoothing the values jump from step to step, since each batch asks other questions about other pictures. What
+# is smaller than these jumps is no trend.
+#
 # ## 7 · What was learnt
 #
 # The language model's weights of equation 1 started where pretraining had left them, if the profile's language model is

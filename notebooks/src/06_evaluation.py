@@ -279,18 +279,54 @@ for name, metrics in results.items():
     print(f"{name:22} {rows}")
 
 # %% [markdown]
-# The same as a picture: boxes on the left (REC, Acc@0.5), masks on the right (RES, cIoU: all intersections together
-# over all unions together).
+# The same as a picture: boxes on the left (REC, Acc@0.5), masks on the right (RES, cIoU).
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 0.5 + 0.32 * len(results)), sharey=True)
 for ax, key in zip(axes, ("acc@0.5", "ciou"), strict=True):
     for row, metrics in enumerate(results.values()):
-        value, low, high = metrics[key] or (0, 0, 0)
+        value, low, high = metrics[key] or [np.nan] * 3
         ax.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=plots.colour(0), capsize=3)
     ax.set(xlim=(0, 1), title=key, yticks=range(len(results)), yticklabels=results)
 axes[0].invert_yaxis()
 run.figure(fig, "scores", alt="Acc@0.5 and cIoU of every split with 95 percent intervals")
+
+# %% [markdown]
+# Read the intervals before the points: where two overlap widely, the order of the two sets says little. They are wider
+# where a set has fewer pictures; on RefShapes the first has twice as many as any other. In `photos` the model was
+# trained on the first set, and never saw the second. A set without the score has no point.
+#
+# ### Yours and the library's
+#
+# Your functions of section 1, on the first set's answers to referring expressions, must say what stands above. First
+# the boxes:
+
+# %%
+from pgpt_lib.evaluation.grounding import box_iou, pixel_box
+
+referred = [p for p in answers[main] if p.sample.task in ("rec", "res")]
+ious = [box_iou(p.first, p.truth.regions[0], p.sample.size) for p in referred]
+given = [None if p.first is None else pixel_box(p.first, p.sample.size) for p in referred]
+mean_iou, emitted = my_summary(given, [pixel_box(p.truth.regions[0], p.sample.size) for p in referred])
+for key, yours in {"acc@0.5": my_accuracy(ious), "miou_box": mean_iou, "emission_rate": emitted}.items():
+    print(f"{key:13} yours {yours:.4f}, library {results[main][key][0]:.4f}")
+    assert np.isclose(yours, results[main][key][0])
+
+# %% [markdown]
+# And the masks, of the first hundred answers, since each takes the place of a picture:
+
+# %%
+from pgpt_lib.evaluation.grounding import rec_scores
+from pgpt_lib.regions import rle_to_mask
+
+some = [p for p in referred if p.truth.regions[0].mask is not None][:100]
+given = [None if p.first is None or p.first.mask is None else rle_to_mask(p.first.mask) for p in some]
+yours = my_ciou(given, [rle_to_mask(p.truth.regions[0].mask) for p in some])
+scores = rec_scores(some)
+for key, value in zip(("ciou", "miou_mask"), yours, strict=True):
+    library = scores[key][0] if scores[key] else 0.0  # the library has no score where no mask came at all
+    print(f"{key:13} yours {value:.4f}, library {library:.4f}")
+    assert np.isclose(value, library)
 
 # %% [markdown]
 # ### What a shortcut would have reported
@@ -322,41 +358,9 @@ for name, value in (filled or {}).items():
 # the best, the median and the worst one. The truth is dashed in white, the answer in colour.
 
 # %%
-from pgpt_lib.evaluation.grounding import box_iou
 from pgpt_lib.widgets import Slider, View
 
-referred = [p for p in answers[main] if p.sample.task in ("rec", "res")]
-ious = [box_iou(p.regions[0] if p.regions else None, p.truth.regions[0], p.sample.size) for p in referred]
 order = np.argsort(ious)[::-1]
-
-# %% [markdown]
-# First your functions of section 1, on these answers. They must say what stands in the table above: a score that is
-# computed twice, by two people, is one to believe.
-
-# %%
-from pgpt_lib.evaluation.grounding import pixel_box
-
-given = [None if p.first is None else pixel_box(p.first, p.sample.size) for p in referred]
-mean_iou, emitted = my_summary(given, [pixel_box(p.truth.regions[0], p.sample.size) for p in referred])
-for key, yours in {"acc@0.5": my_accuracy(ious), "miou_box": mean_iou, "emission_rate": emitted}.items():
-    print(f"{key:13} yours {yours:.4f}, library {results[main][key][0]:.4f}")
-    assert np.isclose(yours, results[main][key][0])
-
-# %% [markdown]
-# And the masks, of the first hundred answers, since each takes the place of a picture:
-
-# %%
-from pgpt_lib.evaluation.grounding import rec_scores
-from pgpt_lib.regions import rle_to_mask
-
-some = [p for p in referred if p.truth.regions[0].mask is not None][:100]
-given = [None if p.first is None or p.first.mask is None else rle_to_mask(p.first.mask) for p in some]
-yours = my_ciou(given, [rle_to_mask(p.truth.regions[0].mask) for p in some])
-scores = rec_scores(some)
-for key, value in zip(("ciou", "miou_mask"), yours, strict=True):
-    library = scores[key][0] if scores[key] else 0.0  # the library has no score where no mask came at all
-    print(f"{key:13} yours {value:.4f}, library {library:.4f}")
-    assert np.isclose(value, library)
 
 # %% [markdown]
 # One drawing serves the view and the stills.
@@ -408,8 +412,10 @@ for name in (main, referring[-1]):
     run.figure(show_sides(name), f"sides_{label}", alt=f"True regions above, predicted ones below, of {name}")
 
 # %% [markdown]
-# How good are the boxes, beyond right or wrong? The histogram tells whether a miss is another object (IoU near 0) or
-# the right one drawn badly (just below 0.5).
+# Where the two rows differ, look at what the model took in place of the object that is meant: a neighbour, or one that
+# only a part of the words fits.
+#
+# How good are the boxes, beyond right or wrong? Their IoU, counted:
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 2.6))
@@ -421,6 +427,8 @@ near = np.mean([(0.25 < iou <= 0.5) for iou in ious])
 print(f"{near:.0%} of all answers miss narrowly, with an IoU between 0.25 and 0.5")
 
 # %% [markdown]
+# A miss near 0 is another object, or no answer at all; one just below the line is rather the right object, drawn badly.
+#
 # ## 4 · The other tasks
 #
 # Several targets, none, captions, questions, regions in the question: each task is scored by its own rule, captions by
@@ -500,6 +508,9 @@ fig = dialogue_panels(panels)
 run.figure(fig, "figure3", alt="Dialogues with pictures: what was asked, what the model said, and its regions drawn")
 
 # %% [markdown]
+# A number in the words stands for the region of that number in the picture. In a question it is a region that was
+# given, in an answer one that the model found.
+#
 # ## 6 · Reasoning, before and after its training
 #
 # No training answer with a region described its object by use or property; such facts were met in words only. The
