@@ -39,7 +39,7 @@ from pgpt_lib.notebook import start
 
 run = start(profile, out_dir, seed, slug="04_model_and_decoding", root=root)
 plots.use_style()
-model = build_model(run.profile, seed).eval()
+model = build_model(run.profile, seed).cpu().eval()  # one dialogue is soon read; notebook 05 uses an accelerator
 
 # %% [markdown]
 # ## 1 · Figure 2, from the live model
