@@ -47,9 +47,9 @@ print(f"a model after {state.step} steps; data: {run.profile.data.name}")
 # ## 1 · From regions to a number
 #
 # Referring expression comprehension (REC) asks for a box. How much the box $B_i$ of an answer shares with the true one,
-# $T_i$, is their IoU, intersection over union. An answer is right if that is *above* 0.5, and
-# [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers (the bracket is 1 where what it says is true, else
-# 0):
+# $T_i$, is their [IoU](../docs/glossary.md#iou), intersection over union. An answer is right if that is *above* 0.5,
+# and [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers (the bracket is 1 where what it says is true,
+# else 0):
 #
 # $$\text{IoU}_i = \frac{|B_i \cap T_i|}{|B_i \cup T_i|}, \qquad
 # \text{Acc@0.5} = \frac{1}{n} \sum_{i=1}^{n} \big[ \text{IoU}_i > 0.5 \big]$$
@@ -121,7 +121,8 @@ checks.check_acc_at_half(my_accuracy, seed=checks.grading_seed())
 # ### Exercise 2: a mean that counts what is missing (★★☆, 10 minutes)
 #
 # Write `my_summary(predictions, truths)`: both are lists of boxes (x1, y1, x2, y2), a prediction may be `None`.
-# Return the mean IoU and the *emission rate*, the share of answers that had a region at all.
+# Return the mean IoU and the [*emission rate*](../docs/glossary.md#emission-rate), the share of answers that had a
+# region at all.
 
 # %% tags=["attempt"]
 def my_summary(predictions, truths):
