@@ -200,6 +200,13 @@ def test_a_figure_on_the_wrong_side_is_not_reproduced(tmp_path, claim, path, val
     assert verdicts(report, tmp_path)[claim]["verdict"] == "not reproduced"
 
 
+def test_a_function_that_was_not_asked_for_is_no_evidence(tmp_path):
+    report = good()
+    report["tables"]["table1"]["ours"]["ours"] |= {"Segmentation": None, "Bounding Box": False}
+    found = verdicts(report, tmp_path)["end-to-end"]
+    assert found["verdict"] == "not measurable here" and "Segmentation" in found["why"]
+
+
 @pytest.mark.parametrize(
     ("claim", "changed", "more", "verdict"),
     [

@@ -137,6 +137,18 @@ def test_sets_of_each_profile():
 
 def test_table_1_is_measured():
     metrics = {"acc@0.5": [0.6, 0.5, 0.7], "ciou": [0.4, 0.3, 0.5], "caption": {"cider": [1.2, 1, 1.3]}, "several": {}}
+    assert functions_shown(metrics) == {
+        "Image Caption": True,
+        "Region Caption": None,  # was not asked for
+        "Bounding Box": True,
+        "Segmentation": False,
+        "Multi-Instance Segmentation": None,
+        "End-to-End": True,
+    }
+
+
+@pytest.mark.parametrize(("true_box", "segments"), [([0.7, 0.6, 0.8], False), (None, None)])
+def test_no_mask_given_is_no_where_there_were_masks_to_find(true_box, segments):
+    metrics = {"acc@0.5": [0.0, 0.0, 0.0], "ciou": None, "filled_ciou": {"true_box": true_box, "predicted_box": None}}
     shown = functions_shown(metrics)
-    assert shown["Bounding Box"] and not shown["Segmentation"] and shown["Image Caption"]
-    assert not shown["Region Caption"] and not shown["Multi-Instance Segmentation"]
+    assert shown["Segmentation"] is segments and shown["Bounding Box"] is False

@@ -127,9 +127,11 @@ run.figure(fig, "sizes", alt="Histogram of object sizes with RefCOCO's 5, 50 and
 #
 # ## 3 · Regions: boxes
 #
-# COCO stores a [*box*](../docs/glossary.md#box) as [x, y, width, height] in pixels of the original picture. Inside the
-# library a `Region` holds (x1, y1, x2, y2) as fractions of width and height, so that no code needs to know how large
-# the picture was.
+# COCO stores a [*box*](../docs/glossary.md#box) as $[x, y, w, h]$, its corner, width and height, in pixels of the
+# original picture. Inside the library a `Region` holds two corners as fractions of the picture's width $W$ and height
+# $H$, so that no code needs to know how large the picture was:
+#
+# $$(x_1, y_1, x_2, y_2) = \Big( \frac{x}{W},\; \frac{y}{H},\; \frac{x + w}{W},\; \frac{y + h}{H} \Big)$$
 
 # %%
 from pgpt_lib.regions import Region

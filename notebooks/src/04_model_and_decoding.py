@@ -39,7 +39,7 @@ from pgpt_lib.notebook import start
 
 run = start(profile, out_dir, seed, slug="04_model_and_decoding", root=root)
 plots.use_style()
-model = build_model(run.profile, seed).eval()
+model = build_model(run.profile, seed).cpu().eval()  # one dialogue is soon read; notebook 05 uses an accelerator
 
 # %% [markdown]
 # ## 1 · Figure 2, from the live model
@@ -66,7 +66,8 @@ run.figure(fig, "figure2", alt="The parts of the model from picture to regions w
 #
 # $$W' = W + \tfrac{\alpha}{r} B A, \qquad A \in \mathbb R^{r \times d_{in}},\; B \in \mathbb R^{d_{out} \times r}$$
 #
-# $B$ starts at zero, so that the model starts as it was. The paper puts $r = 32$ on the query and value projections.
+# $r$ is the *rank*, how thin they are; $\alpha$ is a constant that scales the product. $B$ starts at zero, so that the
+# model starts as it was. The paper puts $r = 32$ on the query and value projections.
 #
 # ### Exercise 1: count what is trained (★☆☆, 5 minutes)
 #
@@ -136,14 +137,20 @@ for name, number in {"heads": heads, "LoRA": by_formula}.items():
 # The same formula for the paper's Vicuna-7B: 32 layers, queries and values of width 4096.
 
 # %%
+from pgpt_lib.report import paper_table
+
 vicuna = {r: 32 * 2 * r * (4096 + 4096) for r in (8, 32)}
+table6 = {r: paper_table("table6")["rows"][f"Embed, rank {r}"]["trainable parameters"] for r in vicuna}
 for r, number in vicuna.items():
-    print(f"rank {r:2}: {number / 1e6:.1f} million parameters, {number / 6.74e9:.2%} of 6.74 billion")
+    share = f"{number / 1e6:.1f} million parameters, {number / 6.74e9:.2%} of 6.74 billion"
+    print(f"rank {r:2}: {share}; all that is trained, by the paper's Table 6: {table6[r] / 1e6:.0f} million")
+more = [(counted[32] - counted[8]) / 1e6 for counted in (vicuna, table6)]
+print(f"from rank 8 to rank 32: {more[0]:.1f} million more by the formula, {more[1]:.0f} million in Table 6")
 
 # %% [markdown]
-# The paper's Table 6 gives 31 and 33 million for ranks 8 and 32, which is a difference of 2; the formula's difference
-# is larger. Its "4 %" of trained parameters is nearest to the released code, which also trains all token embeddings and
-# so comes to somewhat more. Such contradictions are gathered in notebook 10.
+# The heads do not depend on the rank. So both differences should be the same, and they are not. The paper's "4 %" of
+# trained parameters is nearest to the released code, which also trains all token embeddings and so comes to somewhat
+# more. Such contradictions are gathered in notebook 10.
 #
 # ## 3 · Which state is decoded
 #
@@ -193,8 +200,8 @@ checks.check_vis_position(vis_states, seed=checks.grading_seed())
 
 # %% [markdown]
 # In the library one function, `locate_positions`, answers this question for training and for decoding, so that the
-# two can never disagree. Off by one here is the commonest fault in systems of this kind: everything runs, and the
-# boxes are bad.
+# two can never disagree; in the next section it meets yours. Off by one here is the commonest fault in
+# systems of this kind: everything runs, and the boxes are bad.
 #
 # ## 4 · A dialogue as the model sees it
 #
@@ -211,8 +218,8 @@ answers = [position for position, _, is_answer in encoded.vis if is_answer]
 print(f"image {sample.image_id}: {len(encoded.input_ids)} tokens, `<vis>` at {[p for p, *_ in encoded.vis]}")
 
 # %% [markdown]
-# The token stream. Below each token that is learnt stands a star; below a `<vis>` of an answer its arrow points to
-# where its region is decoded.
+# The token stream. Below each token that is learnt stands a star. "Decoded here" stands below the token before an
+# answer's `<vis>`: its state is the one that the region is decoded from.
 
 # %%
 until = (answers[0] if answers else len(encoded.input_ids) - 2) + 2
@@ -222,7 +229,7 @@ kinds = ["image" if image else "answer" if label != -100 else "user" for _, imag
 kinds = ["vis" if position in {p for p, *_ in encoded.vis} else kind for position, kind in enumerate(kinds)]
 values = ["*" if label != -100 else "" for label in encoded.labels]
 if answers:
-    values[answers[0] - 1] = "decoded here"
+    values[answers[0] - 1] = f"{values[answers[0] - 1]} decoded here".strip()
 ax = token_strip(tokens[:until], kinds[:until], values[:until], title="up to the first region of an answer")
 run.figure(ax.figure, "tokens", alt="The token stream up to an answer's first <vis>; the state before it is decoded")
 
@@ -243,9 +250,29 @@ def pixels(keys):
 
 
 batch = model.collate([sample], pixel_values=pixels, apart=run.profile.data.turns_apart)
+print(f"input_ids {list(batch.input_ids.shape)}, pictures {list(batch.pixel_values.shape)}")
+
+# %% [markdown]
+# One pass gives the losses of notebook 03. A hook keeps the states of all positions, which the model itself lets go:
+
+# %%
+states = []
+hook = model.decoder.register_forward_hook(lambda _, inputs, out: states.append(out.last_hidden_state.float()))
 with torch.no_grad():
     output = model(batch)
+hook.remove()
 print({name: round(value.item(), 3) for name, value in output.losses.items()}, "before any tuning")
+
+# %% [markdown]
+# Of those states, `locate_positions` and your `vis_states` pick the same, and the answers' are what the model decoded:
+
+# %%
+from pgpt_lib.model import locate_positions
+
+yours = vis_states(states[0], batch.input_ids, model.chat.vis_id)
+library = states[0][batch.vis_row, locate_positions(batch.vis_position)]
+assert torch.equal(yours, library) and torch.equal(yours[batch.vis_is_answer], output.states)
+print(f"{len(yours)} `<vis>`, {len(output.states)} of them in answers: the same states by both")
 
 # %% [markdown]
 # What does a code say to a language model that has never met one? The paper does not tell how its encoders start. Here
@@ -304,22 +331,40 @@ def next_of(new, cache):
 
 
 # %% [markdown]
-# An untrained `<vis>` row is seldom the likeliest token, so a fresh model rather answers in words, or stops. To see a
-# region go through the loop, the first tokens of the answer can be forced.
+# From the state comes the token. An untrained `<vis>` row is seldom the likeliest one, so a fresh model rather answers
+# in words, or stops. To see a region go through the loop, a token can be forced. What is read next is the token's row
+# of the embedding table, but for `<vis>`: there the state is decoded, and the region's code is read.
 
 # %%
-def spelled_out(forced, most=12):
-    """Token ids of the answer, the first of them forced."""
+def say(state, features, forced=None):
+    """The token that a state [1, H] says, its probability, its region's box if it is `<vis>`, and what is read next."""
+    shares = model.logits(state, table_out).softmax(-1)[0]
+    token = int(shares.argmax()) if forced is None else forced
+    box, new = None, table_in[token][None, None]
+    if token == model.chat.vis_id:
+        predictions = model.decode(state, features, prompt.image_index)
+        box = model.signal("box").restore(predictions["box"][0], model.placement(question))["box"]
+        new = feedback(model, predictions)[None].to(table_in.dtype)
+    return token, shares[token].item(), box, new
+
+
+# %% [markdown]
+# The loop goes from one to the other, and keeps a row of each step: how many positions are in the cache, which is also
+# the position of the token that is said, and what `say` found.
+
+# %%
+@torch.no_grad()
+def spelled_out(forced=(), most=12):
+    """Token ids of the answer, the first of them forced, and a row for each."""
     image_tokens, features = model.see(prompt)
-    new, said = model.embed(prompt, image_tokens, table_in), []
+    new, said, rows = model.embed(prompt, image_tokens, table_in), [], []
     cache = DynamicCache(config=base_model(model.llm).config)
     while len(said) < most and model.chat.end_id not in said:
         state = next_of(new, cache)
-        said.append(forced[len(said)] if len(said) < len(forced) else int(model.logits(state, table_out).argmax()))
-        new = table_in[said[-1]][None, None]
-        if said[-1] == model.chat.vis_id:  # this state is decoded, and its region's code is read next
-            new = feedback(model, model.decode(state, features, prompt.image_index))[None].to(table_in.dtype)
-    return said
+        token, share, box, new = say(state, features, forced[len(said)] if len(said) < len(forced) else None)
+        said.append(token)
+        rows.append((cache.get_seq_length(), token, share, box, new.float().norm().item()))
+    return said, rows
 
 
 # %% [markdown]
@@ -327,10 +372,18 @@ def spelled_out(forced, most=12):
 # that read the static row of `<vis>` in its place might go on otherwise.
 
 # %%
-assert spelled_out([]) == answer.token_ids
-print("forced to point:", model.chat.decode(spelled_out([model.chat.vis_id])))
+assert spelled_out()[0] == answer.token_ids
+print("cache  token         probability  norm read next  box decoded")
+for seen, token, share, box, norm in spelled_out([model.chat.vis_id])[1]:
+    word = model.chat.decode([token]) or "(end)"
+    region = "" if box is None else ", ".join(f"{c:.2f}" for c in box)
+    print(f"{seen:5}  {word:12}  {share:11.4f}  {norm:14.2f}  {region}")
 
 # %% [markdown]
+# The first row is the `<vis>` that was forced. Its column of probability says what the model would have given it; its
+# state decodes to a box all the same. An untrained head says much the same box of any picture, one in the middle;
+# notebook 05 trains it. Each further step adds one position to the cache.
+#
 # How large are such codes? In the [teacher-forced](../docs/glossary.md#teacher-forcing) pass all regions of a dialogue
 # are there at once: the states before the true `<vis>`, decoded and encoded again.
 
@@ -342,7 +395,8 @@ for name, value in predictions.items():
     print(f"{name:6} decoded from {list(output.states.shape)} states: {list(value.shape)}")
 
 # %% [markdown]
-# Encoded again, they become what the model would read next, at the size of the word embeddings or not:
+# Encoded again, they become what the model would read next: as long as a word's embedding, where the profile asks for
+# that (`region_codes.normalise`).
 
 # %%
 code = feedback(model, predictions)

@@ -117,7 +117,8 @@ checks.check_label_mask(my_labels, seed=checks.grading_seed())
 
 # %% [markdown]
 # The library's `Chat` does the same while it builds the dialogue from its segments, so that no label is ever found by
-# searching. Here is what the model learns from the first sample, words and regions:
+# searching. A real dialogue also holds the picture and the marks that open each turn; none of these is learnt. Here is
+# what the model learns from the first sample, words and regions:
 
 # %%
 from pgpt_lib.model import build_model
@@ -128,6 +129,15 @@ learnt = [token for token, label in zip(encoded.input_ids, encoded.labels, stric
 print(f"{len(encoded.input_ids)} tokens, {sum(encoded.image_mask)} of them the image; learnt are {len(learnt)}:")
 print(" ", model.chat.decode(learnt))
 print(f"  and {sum(is_answer for _, _, is_answer in encoded.vis)} regions in answers")
+
+# %% [markdown]
+# Your function, on the words of the same turns, leaves the same tokens to be learnt, in the same order:
+
+# %%
+turns = [(turn.role, model.chat.turn(turn.text)[0]) for turn in samples[0].turns]
+yours = [label for label in my_labels(turns, model.chat.end_id) if label != -100]
+print(f"learnt by your labels {len(yours)} tokens, by the library's {len(learnt)}; equal: {yours == learnt}")
+assert yours == learnt
 
 # %% [markdown]
 # ## 3 · In which order
@@ -178,13 +188,28 @@ checks.check_resume_order(my_batch, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
+# The library's streams are such orders too. They draw by a generator of their own, so that the numbers are others than
+# yours; the rules are the same. Two epochs of eight scenes, two a step:
+
+# %%
+from pgpt_lib.data.refshapes import RefShapesStream
+
+eight = RefShapesStream("smoke", 8, seed, {"caption": 1.0}, turns=1)
+for epoch in (0, 1):
+    four = range(4 * epoch, 4 * epoch + 4)
+    library = [int(s.image_id.rpartition("-")[2]) for step in four for s in eight.batch(step, 2)]
+    yours = [int(index) for step in four for index in my_batch(8, 2, seed, step)]
+    print(f"epoch {epoch}: library {library}, yours {yours}")
+    assert sorted(library) == sorted(yours) == list(range(8))
+
+# %% [markdown]
 # ## 4 · How fast
 #
-# The learning rate rises for a few steps, while the optimiser's averages are still empty, and then falls along half a
-# cosine:
+# The learning rate $\eta$ of step $t$ rises for the first $w$ of $T$ steps, while the optimiser's averages are still
+# empty, and then falls along half a cosine:
 #
 # $$\eta(t) = \eta_{\max} \cdot \begin{cases} (t + 1) / (w + 1) & t < w \\
-# \tfrac12 \big(1 + \cos \pi \tfrac{t - w}{T - w}\big) & t \ge w \end{cases}$$
+# \tfrac{1}{2} \big(1 + \cos \pi \tfrac{t - w}{T - w}\big) & t \ge w \end{cases}$$
 
 # %%
 from pgpt_lib.optimisation import learning_rate
@@ -247,7 +272,9 @@ checks.check_learning_rate(my_rate, seed=checks.grading_seed())
 # %%
 warm = int(settings.warmup * total)
 for step in (0, total // 2, total - 1):
-    print(f"step {step}: library {rates[step]:.2e}, yours {my_rate(step, total, settings.lr, warm):.2e}")
+    yours = my_rate(step, total, settings.lr, warm)
+    print(f"step {step}: library {rates[step]:.2e}, yours {yours:.2e}")
+    assert abs(yours - rates[step]) < 1e-4 * settings.lr
 
 # %% [markdown]
 # ## 5 · Killed, and not killed
@@ -368,7 +395,9 @@ run.figure(fig, "emission", alt="Share of regions whose token the model would em
 print(f"emission over the last steps: {result.emission}")
 
 # %% [markdown]
-# The same curves to look at more closely, one term at a time:
+# Where emission is below 1, some answers would come without a region, however good the heads are.
+#
+# The losses again to look at more closely, one term at a time:
 
 # %%
 from pgpt_lib.widgets import Choice, Slider, View
@@ -389,6 +418,9 @@ run.figure(view.figure(), "curve_view", alt="Three terms of the loss over the st
 view.show()
 
 # %% [markdown]
+# Without smoothing the values jump from step to step, since each batch asks other questions about other pictures. What
+# is smaller than these jumps is no trend.
+#
 # ## 7 · What was learnt
 #
 # The language model's weights of equation 1 started where pretraining had left them, if the profile's language model is

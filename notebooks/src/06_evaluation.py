@@ -46,10 +46,37 @@ print(f"a model after {state.step} steps; data: {run.profile.data.name}")
 # %% [markdown]
 # ## 1 · From regions to a number
 #
-# Referring expression comprehension (REC) asks for a box. An answer is right if its IoU with the true box is *above*
-# 0.5; [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers. What about an answer without a box? Leave it
-# out, and a model that is silent whenever it is unsure looks better than one that tries.
+# Referring expression comprehension (REC) asks for a box. How much the box $B_i$ of an answer shares with the true one,
+# $T_i$, is their [IoU](../docs/glossary.md#iou), intersection over union. An answer is right if that is *above* 0.5,
+# and [Acc@0.5](../docs/glossary.md#acc05) is the share of right answers (the bracket is 1 where what it says is true,
+# else 0):
 #
+# $$\text{IoU}_i = \frac{|B_i \cap T_i|}{|B_i \cup T_i|}, \qquad
+# \text{Acc@0.5} = \frac{1}{n} \sum_{i=1}^{n} \big[ \text{IoU}_i > 0.5 \big]$$
+#
+# By hand, three answers to a question whose true box is 4 wide and 2 high. The first lies 1 too far to the right: of
+# its area of 8 it shares 6. The second lies 2 too far and shares 4. The third has no box.
+
+# %%
+true_box = (0, 0, 4, 2)
+boxes = [(1, 0, 5, 2), (2, 0, 6, 2), None]
+by_hand = [6 / (8 + 8 - 6), 4 / (8 + 8 - 4), 0]
+print("IoU", [round(iou, 3) for iou in by_hand], f"Acc@0.5 {1 / 3:.3f}, mean IoU {sum(by_hand) / 3:.3f}")
+
+# %% [markdown]
+# What about the answer without a box? Leave it out, and a model that is silent whenever it is unsure looks better than
+# one that tries: here it would score 1/2. So it counts as wrong. The library says the same of the three:
+
+# %%
+from pgpt_lib.metrics import SentenceRecord, iou_matrix, summarise
+
+ious = [0.0 if box is None else float(iou_matrix(box, true_box)[0, 0]) for box in boxes]
+records = [SentenceRecord("picture", iou, emitted=box is not None) for iou, box in zip(ious, boxes, strict=True)]
+tiny = {key: summarise(records)[key][0] for key in ("acc@0.5", "miou_box", "emission_rate")}
+print({key: round(value, 3) for key, value in tiny.items()})
+assert np.allclose(ious, by_hand) and np.allclose([*tiny.values()], [1 / 3, sum(by_hand) / 3, 2 / 3])
+
+# %% [markdown]
 # ### Exercise 1: Acc@0.5 (★☆☆, 5 minutes)
 #
 # Write `my_accuracy(ious)`: `ious` holds a number for each answer, or `None` where no region came.
@@ -94,7 +121,8 @@ checks.check_acc_at_half(my_accuracy, seed=checks.grading_seed())
 # ### Exercise 2: a mean that counts what is missing (★★☆, 10 minutes)
 #
 # Write `my_summary(predictions, truths)`: both are lists of boxes (x1, y1, x2, y2), a prediction may be `None`.
-# Return the mean IoU and the *emission rate*, the share of answers that had a region at all.
+# Return the mean IoU and the [*emission rate*](../docs/glossary.md#emission-rate), the share of answers that had a
+# region at all.
 
 # %% tags=["attempt"]
 def my_summary(predictions, truths):
@@ -136,11 +164,38 @@ checks.check_free_running_miss(my_summary, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
+# Referring segmentation (RES) asks for a mask. $I_i$ are the pixels that the masks of answer and truth share, $U_i$
+# those that either has. There are two ways to one number; the field's headline is the first,
+# [*cIoU*](../docs/glossary.md#ciou), all intersections together divided by all unions together:
+#
+# $$\text{cIoU} = \frac{\sum_i |I_i|}{\sum_i |U_i|}, \qquad
+# \text{mean IoU} = \frac{1}{n} \sum_{i=1}^{n} \frac{|I_i|}{|U_i|}$$
+#
+# By hand, two masks. Of a large object, 20 pixels, the answer has 18 and nothing else; of a small one, 2 pixels, it has
+# none, and 2 pixels of something else.
+
+# %%
+print(f"cIoU {(18 + 0) / (20 + 4):.3f}, mean IoU {(18 / 20 + 0 / 4) / 2:.3f}")
+
+# %% [markdown]
+# The large object hides in cIoU that the small one was missed. The library, on the masks themselves:
+
+# %%
+from pgpt_lib.regions import mask_overlap, mask_to_rle
+
+large, less, small, elsewhere = np.zeros((4, 6, 6), int)
+large[:4, :5] = less[:4, :5] = small[0, :2] = elsewhere[5, :2] = 1
+less[0, :2] = 0
+overlaps = [mask_overlap(mask_to_rle(given), mask_to_rle(true)) for given, true in ((less, large), (elsewhere, small))]
+found = summarise([SentenceRecord("picture", 0.0, mask=overlap, mask_given=True) for overlap in overlaps])
+print(f"shared and covered {overlaps}, cIoU {found['ciou'][0]:.3f}, mean IoU {found['miou_mask'][0]:.3f}")
+assert np.allclose([found["ciou"][0], found["miou_mask"][0]], [18 / 24, 0.45])
+
+# %% [markdown]
 # ### Exercise 3: two scores for masks (★★☆, 15 minutes)
 #
-# Referring segmentation (RES) is scored by [*cIoU*](../docs/glossary.md#ciou): all intersections together, divided by
-# all unions together. Large objects weigh more in it than in the mean IoU. Write `my_ciou(predicted, true)` that
-# returns both. A prediction may be `None`: it shares nothing, and its union is the true mask.
+# Write `my_ciou(predicted, true)` that returns cIoU and the mean IoU. A prediction may be `None`: it shares nothing,
+# and its union is the true mask.
 
 # %% tags=["attempt"]
 def my_ciou(predicted, true):
@@ -225,18 +280,54 @@ for name, metrics in results.items():
     print(f"{name:22} {rows}")
 
 # %% [markdown]
-# The same as a picture: boxes on the left (REC, Acc@0.5), masks on the right (RES, cIoU: all intersections together
-# over all unions together).
+# The same as a picture: boxes on the left (REC, Acc@0.5), masks on the right (RES, cIoU).
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 0.5 + 0.32 * len(results)), sharey=True)
 for ax, key in zip(axes, ("acc@0.5", "ciou"), strict=True):
     for row, metrics in enumerate(results.values()):
-        value, low, high = metrics[key] or (0, 0, 0)
+        value, low, high = metrics[key] or [np.nan] * 3
         ax.errorbar(value, row, xerr=[[value - low], [high - value]], fmt="o", color=plots.colour(0), capsize=3)
     ax.set(xlim=(0, 1), title=key, yticks=range(len(results)), yticklabels=results)
 axes[0].invert_yaxis()
 run.figure(fig, "scores", alt="Acc@0.5 and cIoU of every split with 95 percent intervals")
+
+# %% [markdown]
+# Read the intervals before the points: where two overlap widely, the order of the two sets says little. They are wider
+# where a set has fewer pictures; on RefShapes the first has twice as many as any other. In `photos` the model was
+# trained on the first set, and never saw the second. A set without the score has no point.
+#
+# ### Yours and the library's
+#
+# Your functions of section 1, on the first set's answers to referring expressions, must say what stands above. First
+# the boxes:
+
+# %%
+from pgpt_lib.evaluation.grounding import box_iou, pixel_box
+
+referred = [p for p in answers[main] if p.sample.task in ("rec", "res")]
+ious = [box_iou(p.first, p.truth.regions[0], p.sample.size) for p in referred]
+given = [None if p.first is None else pixel_box(p.first, p.sample.size) for p in referred]
+mean_iou, emitted = my_summary(given, [pixel_box(p.truth.regions[0], p.sample.size) for p in referred])
+for key, yours in {"acc@0.5": my_accuracy(ious), "miou_box": mean_iou, "emission_rate": emitted}.items():
+    print(f"{key:13} yours {yours:.4f}, library {results[main][key][0]:.4f}")
+    assert np.isclose(yours, results[main][key][0])
+
+# %% [markdown]
+# And the masks, of the first hundred answers, since each takes the place of a picture:
+
+# %%
+from pgpt_lib.evaluation.grounding import rec_scores
+from pgpt_lib.regions import rle_to_mask
+
+some = [p for p in referred if p.truth.regions[0].mask is not None][:100]
+given = [None if p.first is None or p.first.mask is None else rle_to_mask(p.first.mask) for p in some]
+yours = my_ciou(given, [rle_to_mask(p.truth.regions[0].mask) for p in some])
+scores = rec_scores(some)
+for key, value in zip(("ciou", "miou_mask"), yours, strict=True):
+    library = scores[key][0] if scores[key] else 0.0  # the library has no score where no mask came at all
+    print(f"{key:13} yours {value:.4f}, library {library:.4f}")
+    assert np.isclose(value, library)
 
 # %% [markdown]
 # ### What a shortcut would have reported
@@ -268,11 +359,8 @@ for name, value in (filled or {}).items():
 # the best, the median and the worst one. The truth is dashed in white, the answer in colour.
 
 # %%
-from pgpt_lib.evaluation.grounding import box_iou
 from pgpt_lib.widgets import Slider, View
 
-referred = [p for p in answers[main] if p.sample.task in ("rec", "res")]
-ious = [box_iou(p.regions[0] if p.regions else None, p.truth.regions[0], p.sample.size) for p in referred]
 order = np.argsort(ious)[::-1]
 
 # %% [markdown]
@@ -325,8 +413,10 @@ for name in (main, referring[-1]):
     run.figure(show_sides(name), f"sides_{label}", alt=f"True regions above, predicted ones below, of {name}")
 
 # %% [markdown]
-# How good are the boxes, beyond right or wrong? The histogram tells whether a miss is another object (IoU near 0) or
-# the right one drawn badly (just below 0.5).
+# Where the two rows differ, look at what the model took in place of the object that is meant: a neighbour, or one that
+# only a part of the words fits.
+#
+# How good are the boxes, beyond right or wrong? Their IoU, counted:
 
 # %%
 fig, ax = plt.subplots(figsize=(6, 2.6))
@@ -338,6 +428,8 @@ near = np.mean([(0.25 < iou <= 0.5) for iou in ious])
 print(f"{near:.0%} of all answers miss narrowly, with an IoU between 0.25 and 0.5")
 
 # %% [markdown]
+# A miss near 0 is another object, or no answer at all; one just below the line is rather the right object, drawn badly.
+#
 # ## 4 · The other tasks
 #
 # Several targets, none, captions, questions, regions in the question: each task is scored by its own rule, captions by
@@ -417,6 +509,9 @@ fig = dialogue_panels(panels)
 run.figure(fig, "figure3", alt="Dialogues with pictures: what was asked, what the model said, and its regions drawn")
 
 # %% [markdown]
+# A number in the words stands for the region of that number in the picture. In a question it is a region that was
+# given, in an answer one that the model found.
+#
 # ## 6 · Reasoning, before and after its training
 #
 # No training answer with a region described its object by use or property; such facts were met in words only. The
@@ -505,8 +600,9 @@ for name, value in table5.items():
 # Table 1 lists which functions a model has. Instead of a tick from reading, ours is measured: a function counts where
 # its own score is above 0.5. For boxes, masks and region captions that is half of what can be had; for captions it is
 # little, since CIDEr goes up to 10 (the literature prints 100 times as much, so that the threshold is its 50). In
-# `photos` the scores are those of unseen photographs, since knowing the others by heart is no function. "End-to-End"
-# alone is not measured: it holds by construction, as no other vision expert is asked.
+# `photos` the scores are those of unseen photographs, since knowing the others by heart is no function. What is asked
+# for nowhere is neither shown nor refuted, and says "not measured": in `photos` captions of both kinds, and several
+# targets. "End-to-End" needs no score: it holds by construction, as no other vision expert is asked.
 
 # %%
 from pgpt_lib.evaluation.series import functions_shown, percent_row
@@ -525,7 +621,8 @@ if table5:
 # %%
 world = {"refshapes": "RefShapes scenes", "refer": "photographs in the REFER layout", "mixture": "the official splits"}
 where = f"Ours: {world[run.profile.data.name]}"
-tables["table1"]["data"] = f"{where}, yes where the score is above 0.5. The paper's: its authors' list."
+rule = "yes where the score is above 0.5, a dash where it was not measured"
+tables["table1"]["data"] = f"{where}, {rule}. The paper's: its authors' list."
 for name in ("table2", "table3"):
     tables[name]["data"] = f"{where}. The paper's: photographs of RefCOCO, RefCOCO+ and RefCOCOg."
 if table5:
@@ -538,7 +635,8 @@ if table5:
 # %%
 for function, has in tables["table1"]["ours"][ours].items():
     paper = paper_table("table1")["rows"]["PerceptionGPT"][function]
-    print(f"table1 {function:28} ours {'yes' if has else 'no':4} paper {'yes' if paper else 'no'}")
+    mine = "not measured" if has is None else "yes" if has else "no"
+    print(f"table1 {function:28} ours {mine:12} paper {'yes' if paper else 'no'}")
 
 # %% [markdown]
 # And the scores of Tables 2 and 3:

@@ -118,24 +118,30 @@ def table5_row(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {TABLE5[name]: 100 * score[0] for name, score in found.items() if score is not None}
 
 
-def functions_shown(metrics: Mapping[str, Any], threshold: float = 0.5) -> dict[str, bool]:
+def functions_shown(metrics: Mapping[str, Any], threshold: float = 0.5) -> dict[str, bool | None]:
     """Table 1 by measurement: a function counts as supported where its own score is above `threshold`.
 
     Args:
-        metrics: of a set with every task.
+        metrics: of one set, see `scores.score`.
+
+    Returns:
+        each function to whether it was shown; None where it was not asked for, or had no truth to be compared with.
     """
 
-    def above(*path: str) -> bool:
+    def above(*path: str) -> bool | None:
         value: Any = metrics
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        return value is not None and value[0] > threshold
+        return None if value is None else value[0] > threshold
 
+    segments = above("ciou")
+    if segments is None and above("filled_ciou", "true_box") is not None:
+        segments = False  # there were masks to find, and no answer gave one
     return {
         "Image Caption": above("caption", "cider"),
         "Region Caption": above("region_caption", "box"),
         "Bounding Box": above("acc@0.5"),
-        "Segmentation": above("ciou"),
+        "Segmentation": segments,
         "Multi-Instance Segmentation": above("several", "merged_iou"),
         "End-to-End": True,  # by construction: no other vision expert is asked
     }
