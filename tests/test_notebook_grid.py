@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from test_reproduce import write
 
+from pgpt_lib import project
 from pgpt_lib.errors import InputError
 from pgpt_lib.sweeps.notebook_grid import load_grid, run_grid
 
@@ -91,3 +93,10 @@ def test_bad_files_are_refused_before_anything_runs(grid_file, text, message):
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(InputError, match="nowhere.yaml: no such file"):
         load_grid(tmp_path / "nowhere.yaml")
+
+
+def test_the_documented_grid_is_one(tmp_path):
+    page = (project.ROOT / "docs/sweeps.md").read_text(encoding="utf-8")
+    [text] = re.findall(r"^```yaml\n(.*?)^```", page, re.M | re.S)
+    (tmp_path / "my_grid.yaml").write_text(text)
+    assert list(load_grid(tmp_path / "my_grid.yaml").points())[:2] == ["seed=0,steps=20", "seed=0,steps=40"]

@@ -2,8 +2,8 @@
 
     profile: smoke
     notebooks: [05_training, 06_evaluation]     those that run, in the series' order; all of the profile's when left out
-    parameters: {steps: 40}                     the same at every point
-    grid: {seed: [0, 1, 2], lr: [0.001, 0.003]}
+    parameters: {scenes: 40}                    the same at every point
+    grid: {seed: [0, 1, 2], steps: [20, 40]}    every combination is a point; `run --list-parameters` names them
     timeout_minutes: 30                         that one notebook may take; may be left out
     folder: my/notebooks                        of notebooks of one's own, relative to the file; may be left out
 
