@@ -499,7 +499,8 @@ frames.failures(kinds)
 
 # %% [markdown]
 # Counts do not show what such a miss looks like. Five of each, at rank 8 and of the first seed: what was written, and
-# the boxes as x1, y1, x2, y2 in % of the picture. An embedding's box is not in its words; `<vis>` is all that is written.
+# the boxes as x1, y1, x2, y2 in % of the picture. An embedding's box is not in its words; `<vis>` is all that is
+# written.
 
 # %%
 import pandas as pd
@@ -513,10 +514,11 @@ with pd.option_context("display.max_colwidth", None):
 # Where a row has no box, look for what broke the format: a number that is missing, or a text that does not end. A dash
 # in the whole row: no cell is there, or none of the answers that it kept is wrong.
 #
-# Back to the counts. The column *mostly* names the commonest cause, and with it the reason. *Format*: the language model has not learnt to
-# write regions, or stops without one. *Wrong object*: the expression was not understood, or the place of the right
-# object is not in the state that writes; no other notation would help. *Imprecise*: the place is known but not its
-# last digits; this is where a loss that knows distances should help, and where a coarse grid has its limit.
+# Back to the counts. The column *mostly* names the commonest cause, and with it the reason. *Format*: the language
+# model has not learnt to write regions, or stops without one. *Wrong object*: the expression was not understood, or the
+# place of the right object is not in the state that writes; no other notation would help. *Imprecise*: the place is
+# known but not its last digits; this is where a loss that knows distances should help, and where a coarse grid has its
+# limit.
 #
 # ## 9 · Figure 4: how much is trained, and on how much
 #
