@@ -94,6 +94,9 @@ def reading(found: OverSeeds | None) -> str:
 
 
 def _forced(result: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """A result whose main metric is the teacher-forced one."""
+    """A result whose main metric, and what it adds up from scene by scene, are the teacher-forced ones."""
     value = metric(result, f"{MAIN}.{FORCED}.{key}")
-    return {**result, "metrics": {MAIN: {key: value} if value is not None else {}}}
+    if value is None:
+        return {**result, "metrics": {MAIN: {}}}
+    column = (metric(result, f"{MAIN}.scenes") or {}).get(f"{FORCED}.{key}")
+    return {**result, "metrics": {MAIN: {key: value, **({"scenes": {key: column}} if column else {})}}}
