@@ -24,7 +24,7 @@ out_dir: str = ""  # folder of the run; empty means reports/<profile>
 seed: int = 0  # seed of everything random in this notebook
 scenes: int = 80  # RefShapes scenes to take regions from (a quarter of them in smoke)
 head_steps: int = 800  # training steps of the box head; a fifth of them for the mask head (an eighth of all in smoke)
-row_seconds: float = 7.0  # the most that one row of the decode times may take (an eighth in smoke)
+row_seconds: float = 5.0  # the most that one row of the decode times may take (an eighth in smoke)
 
 # %% [markdown]
 # The settings come from the profile. `smoke` only shows that everything runs, with fewer regions and shorter
