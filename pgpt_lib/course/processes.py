@@ -52,6 +52,8 @@ def end_with_all_below(pid: int) -> None:
     """End a process and all below it. It is suspended first, so that it makes nothing of their end."""
     with contextlib.suppress(psutil.Error, OSError):
         process = psutil.Process(pid)
-        process.suspend()
-        end_below(pid)
-        process.kill()
+        try:
+            process.suspend()
+            end_below(pid)
+        finally:
+            process.kill()
