@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from .config import Profile
+from .config import Profile, absolute
 from .errors import InputError
 
 FORMAT = 1
@@ -65,8 +65,19 @@ class State:
 
 def training_digest(profile: Profile) -> str:
     """A hash of the settings that decide what training computes, so not of its name, its budget, how often it saves."""
-    settings = profile.model_dump(mode="json", exclude={"name": True, "budget": True, "training": SPOKEN_ONLY})
+    settings = _without_folder(profile).model_dump(
+        mode="json", exclude={"name": True, "budget": True, "training": SPOKEN_ONLY}
+    )
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_folder(profile: Profile) -> Profile:
+    """The profile without the folder of its data, unless that folder alone says which data they are.
+
+    A mixture's sources are named, and may be moved between two sittings; for `refer` the folder is the data.
+    """
+    root = absolute(profile.data.root) if profile.data.name == "refer" and profile.data.root else None
+    return profile.model_copy(update={"data": profile.data.model_copy(update={"root": root})})
 
 
 def set_aside(checkpoint: Path) -> Path:
@@ -166,7 +177,8 @@ def _read_matching(path: Path, matches: tuple[Profile, int] | None) -> State:
     if state.seed != seed:
         raise InputError(f"checkpoint {path}: of seed {state.seed}, not {seed}")
     if training_digest(state.profile) != training_digest(profile):
-        changes = ", ".join(_differences(state.profile.model_dump(mode="json"), profile.model_dump(mode="json")))
+        old, new = (_without_folder(each).model_dump(mode="json") for each in (state.profile, profile))
+        changes = ", ".join(_differences(old, new))
         raise InputError(f"checkpoint {path}: of other settings ({changes})")
     return state
 

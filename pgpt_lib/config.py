@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
@@ -311,6 +312,11 @@ def load_profile(name: str, overrides: Mapping[str, Any] | None = None) -> Profi
         raise InputError(f"profile {name}: {'; '.join(map(_problem, error.errors()))}") from None
 
 
+def absolute(root: str | Path) -> str:
+    """A data folder as profiles keep it: from the disk's root, so that it is one folder however it was typed."""
+    return str(Path(root).expanduser().absolute())
+
+
 def with_root(profile: Profile, root: str) -> Profile:
     """The profile with its data in a folder.
 
@@ -318,7 +324,7 @@ def with_root(profile: Profile, root: str) -> Profile:
         InputError: its data need none; where another profile with the same backbones has some, it is named.
     """
     if profile.data.name in ("refer", "mixture"):
-        return load_profile(profile.name, {"data.root": root})
+        return load_profile(profile.name, {"data.root": absolute(root)})
     other = next((f"; {name} reads one" for name in profile_names() if name.startswith(f"{profile.name}-")), "")
     reads = f"profile {profile.name} trains on {profile.data.name}, which reads no folder"
     raise InputError(f"--root {root}: {reads}{other}")

@@ -13,7 +13,7 @@ from accelerate import PartialState
 
 from .checkpoint import checkpoint_hash, find_checkpoint, load_checkpoint
 from .checkpoint_files import State
-from .config import Profile
+from .config import Profile, absolute
 from .data.streams import build_stream
 from .files import read_json, write_json
 from .processes import join_processes, place
@@ -63,7 +63,7 @@ def fine_tune(
         }
     )
     shares = "sources" if state.profile.data.name == "mixture" else "tasks"
-    data = state.profile.data.model_copy(update={shares: dict(tasks), **({"root": str(root)} if root else {})})
+    data = state.profile.data.model_copy(update={shares: dict(tasks), **({"root": absolute(root)} if root else {})})
     losses = state.profile.losses.model_copy(update={"distillation": 0.0})  # to learn these tasks, not to keep others
     profile = state.profile.model_copy(update={"training": training, "data": data, "losses": losses})
     out = Path(out_dir)

@@ -17,7 +17,7 @@ from typing import Literal, get_args
 
 from . import project
 from .checkpoint_files import find_checkpoint
-from .config import Profile, load_profile
+from .config import Profile, absolute, load_profile
 from .errors import InputError, RunError
 from .interrupts import FOLLOWED
 from .train_log import TrainLog
@@ -52,7 +52,7 @@ def launch_command(
         raise InputError(f"profile {profile.name} has settings of its own; a launched training knows it by name alone")
     command += ["train", "--profile", profile.name, "--out", str(out.absolute())]
     command += ["--seed", str(seed), "--resume", *(["--steps", str(steps)] if steps else [])]
-    return command + (["--root", str(Path(root).absolute())] if root else [])
+    return command + (["--root", absolute(root)] if root else [])
 
 
 def tune_command(
@@ -77,7 +77,7 @@ def tune_command(
     command = [*_accelerate(way, processes), "finetune", "--checkpoint", str(checkpoint.absolute())]
     command += ["--out", str(out.absolute()), "--on", ",".join(f"{name}={share}" for name, share in shares.items())]
     command += ["--steps", str(steps), "--seed", str(seed)]
-    return command + (["--root", str(Path(root).absolute())] if root else [])
+    return command + (["--root", absolute(root)] if root else [])
 
 
 def _accelerate(way: Way, processes: int) -> list[str]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from . import project
-from .config import Profile, load_profile
+from .config import Profile, absolute, load_profile
 from .errors import InputError, RunError
 from .files import digest, read_json, replacing, write_json
 
@@ -197,7 +197,7 @@ def start(
         raise InputError(f"seed {seed!r} is no whole number from 0")
     settings = dict(overrides or {})
     if root:
-        settings["data.root"] = str(Path(root).expanduser().absolute())
+        settings["data.root"] = absolute(root)
     run = NotebookRun(slug, load_profile(profile, settings), seed, project.report_folder(profile, out_dir))
     run.folder.mkdir(parents=True, exist_ok=True)
     _acquire(run.folder)

@@ -23,6 +23,7 @@ from pgpt_lib.checkpoint_files import (
     read_state,
     training_digest,
 )
+from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.optimisation import build_optimizer
 
@@ -169,6 +170,14 @@ def test_a_checkpoint_of_another_seed_or_profile_is_refused(run: Path) -> None:
         find_checkpoint(run, matches=(toy_profile(12, lr=1e-3), 1))
     # what training computes does not depend on how often it speaks or saves
     assert find_checkpoint(run, matches=(toy_profile(12, save_every=5, log_every=1), 1))[1].step == 12
+
+
+@pytest.mark.parametrize(("name", "moves"), [("gpu-refcoco", True), ("photos", False)])
+def test_a_folder_counts_where_it_alone_says_which_data(name: str, moves: bool) -> None:
+    """However it is typed; the named sources of a mixture may be moved."""
+    roots = ("data", str(Path("data").absolute()), "other")
+    typed, whole, other = (training_digest(load_profile(name, {"data.root": root})) for root in roots)
+    assert typed == whole and (typed == other) == moves
 
 
 def test_nothing_usable_is_said_with_the_path(tmp_path: Path) -> None:

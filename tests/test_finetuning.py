@@ -1,5 +1,7 @@
 """Training on from a checkpoint, and the sets that notebook 06 evaluates."""
 
+from pathlib import Path
+
 import pytest
 
 from pgpt_lib import training
@@ -94,8 +96,9 @@ def test_fewer_cards_fine_tune_in_smaller_parts_and_go_on_elsewhere(trained, tmp
 
     monkeypatch.setattr("pgpt_lib.finetuning.batch_maker", spy)
     monkeypatch.setattr("pgpt_lib.finetuning.accumulation_for", lambda *_: 2)
-    fine_tune(trained.checkpoint, tmp_path / "tuned", {"question": 1}, 1, 0, progress=False)
+    tuned = fine_tune(trained.checkpoint, tmp_path / "tuned", {"question": 1}, 1, 0, progress=False, root="data")
     assert sizes == [1, 1]
+    assert find_checkpoint(tuned.checkpoint)[1].profile.data.root == str(Path("data").absolute())
     monkeypatch.undo()
     again = fine_tune(trained.checkpoint, tmp_path / "tuned", {"question": 1}, 1, 0, progress=False)
     assert again.resumed_from == 1, "as many micro-batches as there then are"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import shutil
 from collections import Counter
@@ -192,6 +193,8 @@ def test_a_model_trains_on_every_source_and_is_scored(tmp_path: Path, monkeypatc
     result = train(profile, tmp_path / "run", 0, steps=2, progress=False)
     assert result.steps == 2 and all(math.isfinite(loss) for loss in result.losses.values())
     assert result.losses["l1"] > 0 and result.losses["bce"] > 0, "regions with boxes and with masks came along"
+    typed = load_profile("smoke", {"data": data | {"root": os.path.relpath(root)}, "training.batch_size": 16})
+    assert train(typed, tmp_path / "run", 0, steps=2, resume=True, progress=False).resumed_from == 2, "the same folder"
     for dataset, split, key in (("okvqa", "val", "vqa"), ("coco", "test", "caption"), ("grefcoco", "val", "acc@0.5")):
         found = evaluate_checkpoint(result.checkpoint, "benchmark", dataset, split, root=root)
         assert found[key] is not None and found["scenes"] > 0
