@@ -26,6 +26,8 @@ from .training import OnLog, TrainResult, result_of, with_settings
 Way = Literal["ddp", "fsdp", "zero2"]
 CONFIGURATIONS = Path(__file__).parent / "launch"
 PATIENCE_SECONDS = 120.0  # for a step and a checkpoint, once the processes are asked to end
+# How long torch's launcher then waits before it kills them, by itself 30 s; less than we wait for the launcher.
+_ELASTIC = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "110"}
 _LAUNCHERS = re.compile(r"(ACCELERATE|FSDP|TORCHELASTIC|GROUP)_.*|(LOCAL_)?(RANK|WORLD_SIZE)|MASTER_(ADDR|PORT)")
 _LOGGED = re.compile(r"step \d+ of \d+: ")  # what a training prints after each record of its log
 
@@ -190,7 +192,7 @@ def _environment(given: Mapping[str, str], processes: int) -> dict[str, str]:
     kept = {name: value for name, value in given.items() if not _LAUNCHERS.fullmatch(name)}
     path = os.pathsep.join(filter(None, (str(project.ROOT), given.get("PYTHONPATH"))))
     threads = str(max(1, project.cores() // processes))
-    return {"OMP_NUM_THREADS": threads, **kept, "PYTHONPATH": path, FOLLOWED: str(os.getpid())}
+    return {"OMP_NUM_THREADS": threads, **_ELASTIC, **kept, "PYTHONPATH": path, FOLLOWED: str(os.getpid())}
 
 
 def devices() -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -32,16 +34,26 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_are_followed_and_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Five steps by accelerate; a finished training starts nothing; a longer schedule is another training."""
+def test_two_processes_are_followed_and_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five steps by accelerate; without the last checkpoint it goes on to the same bytes; done, it starts nothing."""
+    command = launching.launch_command
+    monkeypatch.setattr(launching, "launch_command", lambda *given: [*command(*given), "--save-every", "4"])
     told: list[int] = []
     result = launching.launch_training(SMOKE, tmp_path, 3, "ddp", 2, 5, lambda record: told.append(record["step"]))
     assert (result.steps, result.resumed_from, result.checkpoint.name) == (5, 0, "step_5") and told == [5]
     printed = capsys.readouterr().out
     assert "$ accelerate launch --config_file" in printed and "--num_processes 2" in printed
     assert "step 5 of 5: loss" in printed, "what the processes print is shown"
+    want = {file.name: file.read_bytes() for file in result.checkpoint.rglob("*.safetensors")}
+    shutil.rmtree(result.checkpoint)
     again = launching.launch_training(SMOKE, tmp_path, 3, "ddp", 2, 5)
-    assert again.losses == result.losses and again.resumed_from == 5 and not capsys.readouterr().out
+    assert (again.steps, again.resumed_from, again.checkpoint) == (5, 4, result.checkpoint)
+    got = {file.name: file.read_bytes() for file in again.checkpoint.rglob("*.safetensors")}
+    assert len(want) >= 3 and got == want and "going on from" in capsys.readouterr().out
+    done = launching.launch_training(SMOKE, tmp_path, 3, "ddp", 2, 5)
+    assert done.losses == again.losses and done.resumed_from == 5 and not capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -159,6 +171,20 @@ def test_a_launcher_above_is_forgotten() -> None:
     made = launching._environment(given, 3)
     assert made["HOME"] == "/h" and made[FOLLOWED] == str(os.getpid()) and "OMP_NUM_THREADS" in made
     assert not {"RANK", "WORLD_SIZE", "MASTER_ADDR", "ACCELERATE_USE_FSDP"} & made.keys()
+
+
+def test_torchs_launcher_waits_for_a_checkpoint_but_no_longer_than_we_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.distributed.launcher.api import LaunchConfig
+
+    name = "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+    set_to = [launching._environment({}, 1)[name]]
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in (project.ROOT / "docs" / "launch").iterdir()}
+    set_to += [re.findall(rf"^export {name}=\$\{{{name}:-(\d+)\}}", text, re.M)[0] for text in scripts.values()]
+    monkeypatch.setenv(name, set_to[0])
+    waits = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=1).shutdown_timeout
+    assert len(set_to) == 3 and set(set_to) == {str(waits)} and waits > 30
+    warned = int(re.findall(r"^#SBATCH --signal=TERM@(\d+)$", scripts["slurm.sbatch"], re.M)[0])
+    assert waits < min(launching.PATIENCE_SECONDS, warned)
 
 
 @pytest.mark.slow

@@ -4,4 +4,5 @@
 set -euo pipefail
 profile=${1:-paper-7b} out=${2:-runs/$profile} root=${3:-}
 if [ -f .venv/bin/activate ]; then . .venv/bin/activate; fi
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT=${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-110} # to save when asked to end; else 30 s
 exec torchrun --standalone --nproc_per_node=8 -m pgpt_lib train --profile "$profile" --out "$out" --resume ${root:+--root "$root"}
