@@ -1,6 +1,6 @@
 """One process of a training on a tiny real model, or of an evaluation, for `test_distributed.py`.
 
-    torchrun ... tests/distributed_run.py train OUT STEPS [--resume] [--die RANK:STEP] [--compile]
+    torchrun ... tests/distributed_run.py train OUT STEPS [--resume] [--die RANK:STEP] [--compile] [--accumulation N]
     torchrun ... tests/distributed_run.py evaluate OUT
 
 Samples in even places have boxes alone, those in odd places masks too: of two processes the first never sees a mask.
@@ -62,8 +62,8 @@ def features(image_ids):
     return torch.stack([torch.randn(3, 16, 32, generator=seed) for seed in seeds])
 
 
-def tiny_model(steps: int, compiled: bool = False) -> PerceptionGPT:
-    settings: dict[str, object] = {"compile": compiled}
+def tiny_model(steps: int, compiled: bool = False, accumulation: int = 1) -> PerceptionGPT:
+    settings: dict[str, object] = {"compile": compiled, "accumulation": accumulation}
     settings |= {"steps": steps, "batch_size": BATCH, "save_every": 3, "log_every": 1, "precision": "fp32", "lr": 1e-2}
     overrides = {f"training.{name}": value for name, value in settings.items()}
     overrides |= {"vision.name": "tiny", "vision.image_size": 32, "llm.name": "tiny", "llm.lora_rank": 4}
@@ -106,10 +106,17 @@ def note(out: Path, model: PerceptionGPT) -> None:
     (out / f"process-{rank}.json").write_text(json.dumps({"processes": count, "divided": divided}))
 
 
-def train(out: Path, steps: int, resume: bool = False, die: str | None = None, compiled: bool = False) -> None:
+def train(
+    out: Path,
+    steps: int,
+    resume: bool = False,
+    die: str | None = None,
+    compiled: bool = False,
+    accumulation: int = 1,
+) -> None:
     if compiled:
         compilation.BACKEND = "aot_eager"  # traced and differentiated as for any backend, without a compiler's time
-    model = tiny_model(steps, compiled)
+    model = tiny_model(steps, compiled, accumulation)
     join_processes()
     zero = os.environ.get("PGPT_TEST_ZERO", "")
     if zero or os.environ.get("ACCELERATE_USE_FSDP") == "true":
@@ -159,11 +166,12 @@ if __name__ == "__main__":
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--die")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--accumulation", type=int, default=1)
     given = parser.parse_args()
     torch.set_num_threads(1)
     try:
         if given.work == "train":
-            train(given.out, given.steps, given.resume, given.die, given.compile)
+            train(given.out, given.steps, given.resume, given.die, given.compile, given.accumulation)
         else:
             evaluate(given.out)
     except RunError as error:

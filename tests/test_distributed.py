@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -123,22 +124,32 @@ def test_two_processes_follow_the_curve_of_one(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "kind, then",
+    "kind, then, parts",
     [
-        ("ddp", (1, "")),
-        ("fsdp", (2, "fsdp")),
-        ("fsdp", (1, "")),
-        pytest.param("zero2", (2, "zero2"), marks=ZERO2.marks),
+        ("ddp", (1, ""), 1),
+        ("fsdp", (2, "fsdp"), 2),
+        ("fsdp", (1, ""), 1),
+        pytest.param("zero2", (2, "zero2"), 1, marks=ZERO2.marks),
     ],
 )
 def test_a_killed_process_ends_the_job_and_it_resumes_exactly(
-    kind: str, then: tuple[int, str], alone: tuple, tmp_path: Path
+    kind: str, then: tuple[int, str], parts: int, alone: tuple, tmp_path: Path
 ) -> None:
-    died = launch(2, kind, "train", str(tmp_path / "run"), str(STEPS), "--die", "1:4")
+    in_parts = ("--accumulation", str(parts))
+    died = launch(2, kind, "train", str(tmp_path / "run"), str(STEPS), "--die", "1:4", *in_parts)
     assert died.returncode != 0
     assert "another process of this training has ended" in died.stderr and "--resume goes on from" in died.stderr
     assert sorted(p.name for p in (tmp_path / "run/checkpoint").iterdir()) == ["step_3"]
-    require_same(tmp_path / "run", trained(tmp_path, *then, "--resume"), alone)
+    require_same(tmp_path / "run", trained(tmp_path, *then, "--resume", *in_parts), alone)
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_in_micro_batches_where_one_was(alone: tuple, tmp_path: Path) -> None:
+    shutil.copytree(alone[0], tmp_path / "run")
+    shutil.rmtree(tmp_path / f"run/checkpoint/step_{STEPS}")
+    records = trained(tmp_path, 2, "ddp", "--resume", "--accumulation", "2")
+    require_same(tmp_path / "run", records, alone)
+    assert records[STEPS - 3] == alone[1][STEPS - 3], "up to step 6 it was one process"
 
 
 def test_deepspeeds_configuration_follows_its_schema() -> None:
