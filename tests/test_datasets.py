@@ -66,7 +66,7 @@ PACKED: dict[str, dict[str, str | tuple[str, ...]]] = {
 }
 READ = {  # by which sources and benchmarks, where it is not the source of its own name alone
     "coco": ("coco_captions", "coco_instances"),
-    "karpathy": ("flickr30k_captions", "coco/test"),
+    "karpathy": ("flickr30k_captions", "coco_karpathy", "coco/test"),
     **{name: (name, f"{name}/val") for name in ("refcoco", "refcoco+", "refcocog", "grefcoco", "vqav2", "okvqa")},
 }
 BY_HAND = ("images", "flickr30k/images")  # pictures that the commands of other sets bring, or nobody's

@@ -44,6 +44,7 @@ def test_protected_pictures_have_all_their_names(root: Path) -> None:
 
 EXPECTED = {  # records, removed, pictures; by hand from `big_layouts`
     "coco_captions": (12, 8, 4),
+    "coco_karpathy": (2, 0, 0),
     "coco_instances": (6, 2, 1),
     "flickr30k": (2, 1, 1),
     "flickr30k_captions": (1, 0, 0),

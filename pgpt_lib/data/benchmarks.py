@@ -31,7 +31,7 @@ TUNED_ON = {  # section 4.3 tunes on each data set's training split before its s
     "refcocog": {"refcocog": 1.0},
     "vqav2": {"vqav2": 1.0},
     "okvqa": {"okvqa": 1.0},
-    "coco": {"coco_captions": 1.0},
+    "coco": {"coco_karpathy": 1.0},
     "flickr30k": {"flickr30k_captions": 1.0},
 }
 BEYOND = ("refcoco_m/val", "grefcoco/val", "grefcoco/testA", "grefcoco/testB")  # scores that the paper does not report

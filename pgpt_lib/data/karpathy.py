@@ -19,6 +19,7 @@ from .reader import Ask, Reader
 from .sample import Turn
 
 DATASETS = ("coco", "flickr30k")
+TRAINED_AS = {"coco": "coco_karpathy", "flickr30k": "flickr30k_captions"}
 SPLITS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
 
 
@@ -90,12 +91,15 @@ class Karpathy(Reader):
 
 
 class KarpathyCaptions(Karpathy):
-    """One record a caption, to be trained on: each is an answer of its own."""
+    """One record a caption, to be trained on: each is an answer of its own.
+
+    Its name is that of the source: `flickr30k_captions`, and `coco_karpathy` beside COCO's own `coco_captions`.
+    """
 
     def __init__(self, root: str | Path, split: str = "train", dataset: str = "coco") -> None:
         """Read a split; arguments and errors as of `Karpathy`."""
         super().__init__(root, split, dataset)
-        self.name = f"{dataset}_captions"
+        self.name = TRAINED_AS[dataset]
         self._records = [r._replace(captions=(caption,)) for r in self._records for caption in r.captions]
 
     def record_id(self, index: int) -> str:

@@ -10,7 +10,7 @@ from ..errors import InputError
 from .coco import COCOCaptions, COCOInstances
 from .flickr30k import Flickr30k
 from .grefcoco import GRefCOCO
-from .karpathy import KarpathyCaptions
+from .karpathy import TRAINED_AS, KarpathyCaptions
 from .llava import LLaVA
 from .reader import Reader
 from .refer import Refer
@@ -19,6 +19,7 @@ from .vqa import VQA
 
 SOURCES: dict[str, Callable[[str | Path, str], Reader]] = {
     "coco_captions": COCOCaptions,
+    "coco_karpathy": partial(KarpathyCaptions, dataset="coco"),
     "coco_instances": COCOInstances,
     "flickr30k": Flickr30k,
     "flickr30k_captions": partial(KarpathyCaptions, dataset="flickr30k"),
@@ -47,5 +48,5 @@ def open_source(name: str, root: str | Path, split: str = "train") -> Reader:
 def present(root: str | Path) -> list[str]:
     """The sources whose files are below a root."""
     places = {"coco_captions": "coco", "coco_instances": "coco"}
-    places["flickr30k_captions"] = "karpathy/dataset_flickr30k.json"
+    places |= {name: f"karpathy/dataset_{dataset}.json" for dataset, name in TRAINED_AS.items()}
     return [name for name in SOURCES if (Path(root) / places.get(name, name)).exists()]
