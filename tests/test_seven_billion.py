@@ -19,7 +19,7 @@ from pgpt_lib.batch import Batch
 from pgpt_lib.checkpoint import State, load_weights, save_checkpoint
 from pgpt_lib.config import load_profile
 from pgpt_lib.estimate.shapes import architecture
-from pgpt_lib.generation import generate
+from pgpt_lib.generation import feedback, generate
 from pgpt_lib.model import Output, PerceptionGPT, build_model
 from pgpt_lib.optimisation import build_optimizer
 from pgpt_lib.precision import bf16_autocast, usable_precision
@@ -95,9 +95,29 @@ def test_seven_billion_shapes_train_decode_and_reload(tmp_path: Path) -> None:
     assert losses[1] < losses[0]
 
     asked = [dialogue("a", "one", ("where is the cat ?", ()))]
-    with bf16_autocast():
+    usual, vis = PerceptionGPT.logits, model.chat.vis_id
+    steps: list[torch.Tensor] = []
+    fed: list[torch.Tensor] = []
+
+    def vis_first(model: PerceptionGPT, states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        found = usual(model, states, table)
+        found[:, vis] = float("-inf") if steps else float("inf")
+        steps.append(found)
+        return found
+
+    def read(*given) -> torch.Tensor:
+        fed.append(feedback(*given))
+        return fed[-1]
+
+    with bf16_autocast(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(PerceptionGPT, "logits", vis_first)
+        patch.setattr("pgpt_lib.generation.feedback", read)
         answer, *_ = generate(model, asked, features, max_new_tokens=3)
-    assert 1 <= len(answer.token_ids) <= 3 and all(0 <= token < VOCABULARY + 3 for token in answer.token_ids)
+    assert answer.token_ids[0] == vis and 2 <= len(answer.token_ids) <= 3
+    assert all(0 <= token < VOCABULARY + 3 for token in answer.token_ids)
+    assert [row.shape for row in fed] == [(1, 4096)] and fed[0].isfinite().all() and fed[0].any()
+    (region,) = answer.regions
+    assert region.box is not None and region.mask is not None and region.mask["size"] == list(asked[0].size)
 
     path = save_checkpoint(tmp_path, model, optimizer, State(model.profile, 0, 2))
     assert sum(f.stat().st_size for f in path.rglob("*") if f.is_file()) < 600e6  # nothing frozen is in it
