@@ -31,7 +31,7 @@ ALIGNED = ("fusion.", "projector.")  # starts of names: what may have been train
 ENCODERS = ("signals.", ".encoder.")  # start and part of names: what turns given regions into embeddings
 UNDECAYED = ("norm", "embed_tokens", "trainable_tokens", "lm_head")  # parts of names
 Number = TypeVar("Number", int, float)
-BETAS = (0.9, 0.95)  # usual for language models; the moments forget fast enough for runs of a few hundred steps
+BETAS = (0.9, 0.95)  # the released code's; the moments forget fast enough for runs of a few hundred steps
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: float) -> float:
