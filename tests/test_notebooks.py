@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from pgpt_lib import notebook_sources as tool
+from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 
 SOURCES = tool.sources()
@@ -171,6 +172,12 @@ def test_the_series_promises_45_minutes_on_the_cpu_and_the_notebook_on_speed_six
     minutes = {source.stem: tool.front_matter(tool.build(source), source.stem).minutes["cpu"] for source in SOURCES}
     assert [slug[:2] for slug in minutes] == [f"{number:02}" for number in range(12)]
     assert sum(minutes.values()) <= 45 and minutes["09_speed"] <= 6
+
+
+@pytest.mark.parametrize(("name", "hours"), [("gpu", 2), ("gpu-refcoco", 3.5)])  # guesses, as the profiles say
+def test_a_profile_for_one_card_guesses_the_minutes_of_every_notebook(name, hours):
+    minutes = load_profile(name).budget.minutes
+    assert list(minutes) == [source.stem for source in SOURCES] and sum(minutes.values()) <= 60 * hours
 
 
 def test_check_fails_on_drift_and_on_strays(tmp_path, monkeypatch, capsys):
