@@ -95,12 +95,12 @@ def test_seven_billion_shapes_train_decode_and_reload(tmp_path: Path) -> None:
     assert losses[1] < losses[0]
 
     asked = [dialogue("a", "one", ("where is the cat ?", ()))]
-    usual, vis = model.logits, model.chat.vis_id
+    usual, vis = PerceptionGPT.logits, model.chat.vis_id
     steps: list[torch.Tensor] = []
     fed: list[torch.Tensor] = []
 
-    def vis_first(states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-        found = usual(states, table)
+    def vis_first(model: PerceptionGPT, states: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
+        found = usual(model, states, table)
         found[:, vis] = float("-inf") if steps else float("inf")
         steps.append(found)
         return found
@@ -110,7 +110,7 @@ def test_seven_billion_shapes_train_decode_and_reload(tmp_path: Path) -> None:
         return fed[-1]
 
     with bf16_autocast(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(model, "logits", vis_first)
+        patch.setattr(PerceptionGPT, "logits", vis_first)
         patch.setattr("pgpt_lib.generation.feedback", read)
         answer, *_ = generate(model, asked, features, max_new_tokens=3)
     assert answer.token_ids[0] == vis and 2 <= len(answer.token_ids) <= 3
