@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from pgpt_lib import cli
-from pgpt_lib.data.refshapes import answers, checker, meaning, rec_samples, scene_of
+from pgpt_lib.data.refshapes import answers, checker, folder_check, meaning, rec_samples, scene_of
 from pgpt_lib.data.refshapes.export import write_refshapes
 from pgpt_lib.data.refshapes.tasks import STYLES, make_exchange, scene_regions
 from pgpt_lib.data.refshapes.world import RefShapesStream
 from pgpt_lib.data.sample import Turn
 from pgpt_lib.errors import InputError
 
-FORBIDDEN = ("phrases", "questions", "tasks", "scene", "levels", "vocabulary", "world", "export")
+FORBIDDEN = ("phrases", "questions", "tasks", "scene", "levels", "vocabulary", "world", "entries", "export")
 OPPOSITES = {"left": "right", "above": "below", "top": "bottom", "leftmost": "rightmost", "highest": "lowest"}
 OPPOSITES |= {"biggest": "smallest"}
 OPPOSITES |= {b: a for a, b in OPPOSITES.items()}
@@ -41,7 +41,7 @@ PICTURE = [
 OBJECTS = meaning.see(PICTURE, 100, 100)
 
 
-@pytest.mark.parametrize("module", [meaning, answers, checker])
+@pytest.mark.parametrize("module", [meaning, answers, checker, folder_check])
 def test_the_checker_shares_nothing_with_the_generator(module):
     tree = ast.parse(Path(module.__file__).read_text(encoding="utf-8"))
     imported = [node for node in tree.body if isinstance(node, ast.ImportFrom) and node.level == 1]
@@ -285,7 +285,8 @@ def test_a_written_folder_is_right(folder, capfd):
         cli.main(["data", "check", "--root", str(folder), "--json"])
     found = json.loads(capfd.readouterr().out)
     assert found["wrong"] == 0 and found["kinds"]["captions"]["checked"] == 60
-    assert {"refcoco", "refcoco+", "refcocog", "question: count", "question: place"} <= set(found["kinds"])
+    assert {"refcoco", "refcoco+", "refcocog", "several", "none"} <= set(found["kinds"])
+    assert {"reasoning", "region_caption", "region_question", "spot_caption", "question: place"} <= set(found["kinds"])
 
 
 def test_scenes_are_checked_without_a_folder(capfd):
@@ -314,9 +315,16 @@ def _drop_a_colour(refs: list[dict]) -> None:
     [
         ("refcoco/refs(unc).p", "refcoco", _drop_a_colour),
         ("refcoco+/refs(unc).p", "refcoco+", lambda refs: refs[0]["sentences"][0].update(sent="leftmost thing")),
+        ("grefcoco/grefs(unc).json", "several", lambda refs: _meaning(refs, True)["ann_id"].pop()),
+        ("grefcoco/grefs(unc).json", "several", lambda refs: _meaning(refs, True)["ann_id"].reverse()),
+        ("grefcoco/grefs(unc).json", "none", lambda refs: _meaning(refs, False)["sentences"][0].update(sent="things")),
         ("captions.json", "captions", lambda c: c["annotations"][0].update(caption="a red circle")),
         ("questions.json", "question: count", lambda c: _of(c, "count").update(answer="nine")),
         ("questions.json", "question: existence", lambda c: _of(c, "existence").update(answer="perhaps")),
+        ("dialogues.json", "reasoning", lambda c: _asked(c, "reasoning")[0].update(text="find the thing .")),
+        ("dialogues.json", "region_caption", lambda c: _asked(c, "region_caption")[1].update(text="a red plate")),
+        ("dialogues.json", "region_question", lambda c: _asked(c, "region_question")[0]["ann_ids"].clear()),
+        ("dialogues.json", "spot_caption", lambda c: _asked(c, "spot_caption")[1]["ann_ids"].sort(reverse=True)),
     ],
 )
 def test_planted_errors_in_a_folder_are_found(folder, name, kind, change, capfd):
@@ -327,7 +335,7 @@ def test_planted_errors_in_a_folder_are_found(folder, name, kind, change, capfd)
     change(changed)
     path.write_bytes(pickle.dumps(changed) if path.suffix == ".p" else json.dumps(changed).encode())
     try:
-        found = checker.check_folder(folder)
+        found = folder_check.check_folder(folder)
         assert found["wrong"] == found["kinds"][kind]["wrong"] == len(found["kinds"][kind]["examples"]) == 1
         with pytest.raises(SystemExit, match="1"):
             cli.main(["data", "check", "--root", str(folder)])
@@ -340,6 +348,29 @@ def _of(content: dict, kind: str) -> dict:
     return next(entry for entry in content["questions"] if entry["question_type"] == kind)
 
 
+def _meaning(refs: list[dict], something: bool) -> dict:
+    """An expression of gRefCOCO that means several objects, or none."""
+    return next(ref for ref in refs if ref["no_target"] != something)
+
+
+def _asked(content: dict, task: str) -> list[dict]:
+    """The turns of a task's first dialogue."""
+    return next(entry["turns"] for entry in content["dialogues"] if entry["task"] == task)
+
+
+def test_an_object_of_another_picture_is_an_error_of_the_file(folder):
+    path = folder / "dialogues.json"
+    kept = path.read_bytes()
+    content = json.loads(kept)
+    _asked(content, "reasoning")[1]["ann_ids"] = [10**6]
+    path.write_text(json.dumps(content))
+    try:
+        with pytest.raises(InputError, match="dialogues.json: annotation 1000000 is none of its picture's"):
+            folder_check.check_folder(folder)
+    finally:
+        path.write_bytes(kept)
+
+
 def test_a_folder_that_was_not_written_by_the_project_is_refused(tmp_path):
     with pytest.raises(InputError, match="no folder"):
-        checker.check_folder(tmp_path / "nothing")
+        folder_check.check_folder(tmp_path / "nothing")

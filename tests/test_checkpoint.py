@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from results_page import documented, named
 from safetensors.torch import load_file, save_file
 from toy_model import ToyModel, ToyStream, run_toy, toy_profile
 
@@ -46,9 +47,15 @@ def run(trained: Path, tmp_path: Path) -> Path:
 
 def test_the_last_two_are_kept_and_hold_what_the_design_says(trained: Path) -> None:
     assert [step for step, _ in list_checkpoints(trained / "checkpoint")] == [8, 12]
-    assert sorted(p.name for p in (trained / "checkpoint/step_12").iterdir()) == sorted(
+    step = trained / "checkpoint/step_12"
+    assert sorted(p.name for p in step.iterdir()) == sorted(
         ["adapter", "perception.safetensors", "optimizer.safetensors", "rng.safetensors", "state.json", "COMPLETE"]
     )
+    page = documented("Checkpoints")
+    assert {p.name + "/" * p.is_dir() for p in step.iterdir()} == set(page)
+    assert {p.name for p in (step / "adapter").iterdir()} <= named(page["adapter/"])
+    assert set(json.loads((step / "state.json").read_text())) == named(page["state.json"])
+    assert all(set(entry) == named(page["COMPLETE"]) for entry in json.loads((step / "COMPLETE").read_text()).values())
     state = json.loads((trained / "checkpoint/step_12/state.json").read_text())
     assert (state["seed"], state["step"], state["epoch"]) == (1, 12, 12 * 6 // ToyStream.epoch_length)
     assert state["digest"] == training_digest(PROFILE)

@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from results_page import documented, named
 
 from pgpt_lib import cli, project
 from pgpt_lib.commands import _output, doctor
@@ -85,6 +86,18 @@ def test_doctor_as_json():
     assert done.returncode == (1 if found["problems"] else 0)
     assert {"smoke", "cpu", "photos"} <= set(found["profiles"]) and found["versions"]["python"]
     assert found["machine"]["cores"] >= 1 and found["free"]["disk_gb"] > 0
+    keys = named(documented("What commands print")["doctor"]) - {"report.json"}
+    assert set(found).union(found["free"], found["profiles"]["cpu"]) == keys
+
+
+def test_doctor_ends_with_what_is_wrong_on_standard_error(monkeypatch, capsys):
+    wrong = ["torch 1.0 is outside >=2.13: run `make setup`", "typer is missing: run `make setup`"]
+    monkeypatch.setattr("pgpt_lib.requirements.problems", lambda: wrong)
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["doctor", "--json"])
+    said = capsys.readouterr()
+    assert exit.value.code == 1 and json.loads(said.out)["problems"] == wrong
+    assert said.err.strip() == f"error: {'; '.join(wrong)}"
 
 
 def test_doctor_says_what_does_not_fit():

@@ -7,13 +7,10 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from pycocotools.coco import COCO
 
 from pgpt_lib.cli import main
 from pgpt_lib.data.phrasings import PHRASINGS
-from pgpt_lib.data.refcoco import RefCOCO
 from pgpt_lib.data.refshapes import (
-    RefShapesImages,
     RefShapesStream,
     question_samples,
     rec_samples,
@@ -30,7 +27,6 @@ from pgpt_lib.data.refshapes.tasks import scene_regions
 from pgpt_lib.data.refshapes.templates import coverage
 from pgpt_lib.data.refshapes.vocabulary import SPECIAL, make_tokenizer, words
 from pgpt_lib.errors import InputError
-from pgpt_lib.regions import rle_to_mask
 
 GOLDEN = {
     "pictures": "bec38c151bb20185",
@@ -38,9 +34,10 @@ GOLDEN = {
     "words": "3f7b8015a6a5b31a",
 }
 GOLDEN_FILES = {
-    "instances": "b69d0dcdb6a0e543",
+    "instances": "5bf3c185e993c6ae",
     "refs": "8d407752d636186e",
     "texts": "d351b75e4961f883",
+    "tasks": "3c799b4d214ab883",
 }
 
 
@@ -69,8 +66,13 @@ def golden_files(folder) -> dict[str, str]:
         for path in sorted((folder / level).glob("ref*/*")):
             content = pickle.loads(path.read_bytes()) if path.suffix == ".p" else json.loads(path.read_text())
             found["refs" if path.suffix == ".p" else "instances"].update(json.dumps(content, sort_keys=True).encode())
-        for name in ("captions.json", "questions.json"):
-            found["texts"].update(json.dumps(json.loads((folder / level / name).read_text()), sort_keys=True).encode())
+        for kind, name in (
+            ("texts", "captions.json"),
+            ("texts", "questions.json"),
+            ("tasks", "grefcoco/grefs(unc).json"),
+            ("tasks", "dialogues.json"),
+        ):
+            found[kind].update(json.dumps(json.loads((folder / level / name).read_text()), sort_keys=True).encode())
     return {name: sha.hexdigest()[:16] for name, sha in found.items()}
 
 
@@ -293,27 +295,6 @@ def test_depth_is_the_layer_order():
         scene = make_scene("cpu", "test", 0, index)
         depths = [region.depth for region in scene_regions(scene)]
         assert depths == sorted(depths, reverse=True) and depths[0] == 1 and depths[-1] == 0
-
-
-def test_written_layout_is_read_by_the_one_reader(tmp_path):
-    world = write_refshapes(tmp_path / "a", 20, 5, "cpu")
-    assert json.loads((tmp_path / "a" / "world.json").read_text()) == json.loads(json.dumps(world))
-    coco = COCO(tmp_path / "a" / "refcoco" / "instances.json")
-    assert {type(a["segmentation"]) for a in coco.anns.values()} == {list, dict}
-    for dataset, split in (("refcoco", "val"), ("refcoco+", "testA"), ("refcocog", "test")):
-        reader = RefCOCO(tmp_path / "a", dataset, split)
-        memory = rec_samples(dataset, split, 2, 5) if split != "test" else []
-        if memory:
-            assert [s.text for r in reader.refs for s in r.sentences] == [s.extra["expression"] for s in memory]
-        for sample in reader.samples():
-            picture = reader.load_image(sample.image_id)
-            assert picture.shape == (112, 112, 3)
-            region = sample.turns[1].regions[0]
-            ys, xs = np.nonzero(rle_to_mask(region.mask))
-            assert np.allclose(np.array(region.box) * 112, [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1])
-    key = RefCOCO(tmp_path / "a", "refcoco", "val")
-    name = coco.imgs[int(key.refs[0].image_id)]["file_name"].removesuffix(".png")
-    assert (key.load_image(key.refs[0].image_id) == RefShapesImages().load_image(name)).all()
 
 
 @pytest.mark.parametrize(

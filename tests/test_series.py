@@ -77,7 +77,12 @@ def test_every_notebook_left_a_result_and_pictures(series):
 
 def test_a_finished_run_is_not_run_again(series):
     before = {p: p.stat().st_mtime_ns for p in series.glob("*/result.json")}
-    assert command("run", "--profile", "smoke", "--out", series).returncode == 0
+    again = command("run", "--profile", "smoke", "--out", series, "--json")
+    assert again.returncode == 0
+    printed, keys = json.loads(again.stdout), named(documented("What commands print")["run"])
+    inside = {"summary", "within", "compared"}  # of `published`
+    assert set(printed) == keys - inside - {"null", "report.json"} and printed["executed"] == []
+    assert set(printed["published"] or inside) == inside <= keys
     assert before == {p: p.stat().st_mtime_ns for p in series.glob("*/result.json")}
 
 
@@ -102,7 +107,10 @@ def test_the_checkpoint_answers_and_is_evaluated(series, tmp_path):
         "--json",
     )
     assert asked.returncode == 0, asked.stderr[-2000:]
-    assert "answer" in json.loads(asked.stdout) and (tmp_path / "o.png").exists()
+    printed, keys = json.loads(asked.stdout), named(documented("What commands print")["ask"]) - {"null"}
+    region = {"bbox", "segmentation", "depth"}
+    assert set(printed) == keys - region and region <= keys and (tmp_path / "o.png").exists()
+    assert all(set(given) == region for given in printed["regions"])
     scored = command(
         "evaluate",
         "--checkpoint",

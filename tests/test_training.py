@@ -18,6 +18,7 @@ import torch
 from accelerate import Accelerator
 from hypothesis import given
 from hypothesis import strategies as st
+from results_page import documented, named
 from safetensors.torch import load_file
 from toy_model import ToyModel, ToyStream, make_batch, run_toy, toy_profile
 
@@ -103,6 +104,11 @@ def test_exchanges_kept_apart_with_a_teacher_resume_to_the_bit(tmp_path: Path) -
     assert "optimizer.safetensors" in want and files(resumed / "checkpoint/step_5") == want
     assert load_checkpoint(whole)[1].profile.data.turns_apart
     assert TrainLog(whole / "train.jsonl").records()[-1]["losses"]["distillation"] > 0
+
+
+def test_what_train_prints_is_documented(tmp_path: Path) -> None:
+    keys = named(documented("What commands print")["train"])
+    assert set(vars(run_toy(tmp_path, toy_profile(2)))) == keys - {"step_N", "train.jsonl"}
 
 
 def test_another_seed_is_another_run(tmp_path: Path) -> None:

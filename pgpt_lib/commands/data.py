@@ -39,7 +39,7 @@ def refshapes(
     level: Annotated[str, typer.Option(help="smoke, cpu or gpu.")] = "cpu",
     json: JsonFlag = False,
 ) -> None:
-    """Write RefShapes in the layout of RefCOCO: pictures, instances, refs, captions, questions and world.json."""
+    """Write RefShapes in the layouts of RefCOCO and gRefCOCO, with captions, questions, dialogues and world.json."""
     from ..data.refshapes.export import write_refshapes
 
     with results(json) as emit:
@@ -58,10 +58,10 @@ def check(
 ) -> None:
     """Judge expressions, captions and answers of RefShapes from their words; exit with 1 if one is wrong.
 
-    A folder holds expressions of one target, captions and questions; --scenes also makes those of several and no
-    targets and about given regions.
+    --scenes makes those of val, and asks about a given region once more with another region in its place.
     """
-    from ..data.refshapes.checker import check_folder, check_scenes
+    from ..data.refshapes.checker import check_scenes
+    from ..data.refshapes.folder_check import check_folder
 
     if (root is None) == (scenes is None):
         raise InputError(

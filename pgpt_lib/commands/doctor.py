@@ -6,8 +6,7 @@ import shutil
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import typer
-
+from ..errors import RunError
 from ._output import JsonFlag, results
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ def doctor(json: JsonFlag = False) -> None:
         found = examine()
         emit(found, _text(found))
     if found["problems"]:
-        raise typer.Exit(1)
+        raise RunError("; ".join(found["problems"]))
 
 
 def examine() -> dict[str, Any]:

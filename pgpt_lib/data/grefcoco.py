@@ -110,5 +110,6 @@ class GRefCOCO(Reader):
         regions = []
         for number in record.ann_ids:
             entry = self._annotations[number]
-            regions.append(Region.from_coco(check_bbox(entry["bbox"]), entry.get("segmentation"), *size))
+            box, segmentation = check_bbox(entry["bbox"]), entry.get("segmentation")
+            regions.append(Region.from_coco(box, segmentation, *size, depth=entry.get("depth")))
         return Turn("user", asked(ask("rec"), record.text)), answer(left_to_right(regions))

@@ -1,7 +1,7 @@
 """Proof that RefShapes says what it means: a checker that shares no word, parser or rule with the generator.
 
-`judge` reads a text and says which annotations it means. `check_folder` judges everything that a written folder holds;
-`check_scenes` judges scenes in memory, of which the generator supplies texts and annotations as plain data.
+`judge` reads a text and says which annotations it means. `check_scenes` judges scenes in memory, of which the generator
+supplies texts and annotations as plain data; `folder_check` judges everything that a written folder holds.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from ...errors import InputError
 from ...regions import Region
-from ..refcoco import SPLIT_BY, RefCOCO, read_json
+from ..refcoco import SPLIT_BY
 from ..sample import VIS, Sample, Turn
 from .answers import answer_error, caption_error
 from .meaning import Seen, Unclear, Verdict, find, parse, see
@@ -30,7 +28,6 @@ POINTING = re.compile(r"(?:please )?describe (?:the picture|what you see) and po
 NAMED = re.compile(rf"<p> (.+?) </p> {VIS}")
 IN_SPACE = ("leftmost", "rightmost", "highest", "lowest")
 Annotations = Sequence[Mapping[str, Any]]
-Pictures = dict[str, tuple[list[dict], list[Seen]]]
 
 
 def judge(text: str, annotations: Annotations, width: int, height: int) -> Verdict:
@@ -84,24 +81,32 @@ def expression_error(text: str, claimed: Sequence[int], objects: Sequence[Seen])
 
 def exchange_error(user: Turn, assistant: Turn, annotations: Annotations, width: int, height: int) -> str | None:
     """What is wrong with a question and its answer, words and regions alike; None if nothing is."""
-    objects = see(annotations, width, height)
     try:
         asked = [_which(region, annotations, width, height) for region in user.regions]
         found = [_which(region, annotations, width, height) for region in assistant.regions]
     except Unclear as reason:
         return str(reason)
-    about = ABOUT_REGION.fullmatch(user.text)
+    return turns_error(user.text, asked, assistant.text, found, see(annotations, width, height))
+
+
+def turns_error(
+    question: str, asked: Sequence[int], answer: str, found: Sequence[int], objects: Sequence[Seen]
+) -> str | None:
+    """What is wrong with a question and its answer, whose regions are those of these objects; None if nothing is."""
+    if (question.count(VIS), answer.count(VIS)) != (len(asked), len(found)):
+        return f"{len(asked)} and {len(found)} regions for {question!r} and {answer!r}"
+    about = ABOUT_REGION.fullmatch(question)
     if about:
         thing = objects[asked[0]]
         right = thing.words[about.group(1)] if about.group(1) else thing.name(size=True)
-        return None if assistant.text == right else f"the answer is {right!r}, not {assistant.text!r}"
-    if REQUEST.fullmatch(user.text):
-        if assistant.text != (" ".join([VIS] * len(found)) or "none"):
-            return f"{assistant.text!r} is neither regions nor 'none'"
-        return expression_error(user.text, found, objects)
-    if POINTING.fullmatch(user.text):
-        return _pointing_error(assistant.text, found, objects)
-    return answer_error(user.text, assistant.text, objects)
+        return None if answer == right else f"the answer is {right!r}, not {answer!r}"
+    if REQUEST.fullmatch(question):
+        if answer != (" ".join([VIS] * len(found)) or "none"):
+            return f"{answer!r} is neither regions nor 'none'"
+        return expression_error(question, found, objects)
+    if POINTING.fullmatch(question):
+        return _pointing_error(answer, found, objects)
+    return answer_error(question, answer, objects)
 
 
 def _pointing_error(text: str, found: Sequence[int], objects: Sequence[Seen]) -> str | None:
@@ -146,74 +151,11 @@ class Tally:
         return {**totals, "kinds": self.kinds}
 
 
-def check_folder(root: str | Path) -> dict[str, Any]:
-    """Judge every expression, caption and question of a folder that `data refshapes` wrote.
-
-    Returns:
-        checked, right, wrong, and under "kinds" the same with the first wrong ones for each data set, for captions
-        (left to right, top to bottom, left to right with sizes) and for each type of question.
-
-    Raises:
-        InputError: a file is missing or damaged, or was not written by `data refshapes`.
-    """
-    root, tally = Path(root), Tally()
-    images: Pictures = {}
-    for dataset in SPLIT_BY:
-        refs = RefCOCO(root, dataset, None).refs
-        images = _images(root / dataset / "instances.json")
-        for ref in refs:
-            annotations, objects = images[ref.image_id]
-            claimed = next(i for i, annotation in enumerate(annotations) if annotation["id"] == ref.ann_id)
-            for sentence in ref.sentences:
-                error = expression_error(sentence.text, [claimed], objects)
-                if dataset == "refcoco+":
-                    error = error or _location_error(sentence.text)
-                tally.add(dataset, error, f"ref {ref.ref_id}", sentence.text)
-    captions: dict[str, int] = {}
-    for entry in _entries(root / "captions.json", "annotations", ("image_id", "caption"), images):
-        image = str(entry["image_id"])
-        axis = "xyx"[captions.get(image, 0) % 3]
-        captions[image] = captions.get(image, 0) + 1
-        text = entry["caption"]
-        tally.add("captions", caption_error(text, images[image][1], axis), f"image {image}", text)
-    fields = ("image_id", "question", "answer", "question_type")
-    for entry in _entries(root / "questions.json", "questions", fields, images):
-        error = answer_error(entry["question"], entry["answer"], images[str(entry["image_id"])][1])
-        tally.add(f"question: {entry['question_type']}", error, f"image {entry['image_id']}", entry["question"])
-    return tally.result()
-
-
-def _location_error(text: str) -> str | None:
-    """RefCOCO+ describes objects by their looks."""
+def location_error(text: str) -> str | None:
+    """What is wrong with a text as one of RefCOCO+, which describes objects by their looks; None if nothing is."""
     said = parse(text)
     in_space = said.place or said.relation or said.superlative in IN_SPACE
     return "refcoco+ takes no words for a place" if in_space else None
-
-
-def _images(path: Path) -> Pictures:
-    """Annotations of each image with their category's name, and the same as objects."""
-    content = read_json(path)
-    try:
-        categories = {category["id"]: category["name"] for category in content["categories"]}
-        sizes = {str(image["id"]): (image["width"], image["height"]) for image in content["images"]}
-        grouped: dict[str, list[dict]] = {image: [] for image in sizes}
-        for annotation in content["annotations"]:
-            named = {**annotation, "category": categories[annotation["category_id"]]}
-            grouped[str(annotation["image_id"])].append(named)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{path} is not what `data refshapes` writes: {error!r}") from None
-    return {image: (found, see(found, *sizes[image])) for image, found in grouped.items()}
-
-
-def _entries(path: Path, key: str, fields: tuple[str, ...], images: Mapping[str, Any]) -> Iterator[dict]:
-    """The entries of a file, each with its fields and a known image."""
-    content = read_json(path)
-    if not isinstance(content, dict) or not isinstance(content.get(key), list):
-        raise InputError(f"{path} has no list {key!r}; write the folder anew with `data refshapes`")
-    for number, entry in enumerate(content[key]):
-        if not isinstance(entry, dict) or any(f not in entry for f in fields) or str(entry["image_id"]) not in images:
-            raise InputError(f"{path}: entry {number} lacks one of {', '.join(fields)}, or its image is unknown")
-        yield entry
 
 
 def check_scenes(level: str, split: str, seed: int, count: int, without: Sequence[str] = ()) -> dict[str, Any]:
@@ -223,7 +165,8 @@ def check_scenes(level: str, split: str, seed: int, count: int, without: Sequenc
         without: kinds to leave out, named as in the result.
 
     Returns:
-        as `check_folder`.
+        checked, right, wrong, and under "kinds" the same with the first wrong ones for each style, task and type of
+        question.
 
     Raises:
         InputError: an unknown level.
@@ -238,7 +181,7 @@ def check_scenes(level: str, split: str, seed: int, count: int, without: Sequenc
             annotations = pictures[sample.image_id]
             error = _sample_error(sample, annotations)
             if error is None and kind == "refcoco+":
-                error = _location_error(sample.extra["expression"])
+                error = location_error(sample.extra["expression"])
             tally.add(kind, error, sample.sample_id, sample.turns[0].text)
     return {"scenes": count, **tally.result()}
 

@@ -1,4 +1,4 @@
-"""RefShapes on disk, in the layout that RefCOCO has: one reader reads both."""
+"""RefShapes on disk, in the layouts that RefCOCO and gRefCOCO have: one reader each reads both."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from PIL import Image
 from ...errors import InputError
 from ...files import write_bytes, write_json
 from ...regions import mask_to_rle
-from . import questions
+from . import entries
 from .levels import SHAPES, Level, get_level
 from .render import masks, render
-from .scene import Scene, Thing, make_scene, stream
-from .world import SPLITS, WRITTEN, rec_samples
+from .scene import Scene, Thing, make_scene
+from .tasks import scene_regions
+from .world import WRITTEN
 
 CROSS = ((1, 0), (2, 0), (2, 1), (3, 1), (3, 2), (2, 2), (2, 3), (1, 3), (1, 2), (0, 2), (0, 1), (1, 1))
 _TENTHS = tuple(split for split, places in WRITTEN.items() for _ in places)
 
 
 def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> dict:
-    """Write pictures, `instances.json` and refs for the three styles, captions, questions and `world.json`.
+    """Write pictures, annotations, expressions, captions, questions, dialogues and `world.json`.
 
     Of ten scenes seven are train's, one val's, one testA's and one testB's (both together are RefCOCOg's test). Numbers
-    of pictures and sentences do not depend on how many scenes there are.
+    of pictures and sentences do not depend on how many scenes there are. docs/results.md says what stands where.
 
     Returns:
         what `world.json` says.
@@ -48,11 +49,12 @@ def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> d
         split = _TENTHS[index % 10]
         made.append(make_scene(settings, split, seed, seen[split]))
         seen[split] += 1
-    number = {scene.image_id: i + 1 for i, scene in enumerate(made)}
     images, annotations = _instances(made)
+    numbers = entries.Numbers.of(made)
     for scene in made:
         write_bytes(root / "images" / "train2014" / f"{scene.image_id}.png", _png(render(scene)))
     categories = [{"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)]
+    instances = {"images": images, "annotations": annotations, "categories": categories}
     world: dict = {
         "level": _level(settings),
         "seed": seed,
@@ -61,16 +63,21 @@ def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> d
         "expressions": {},
     }
     for dataset, by in (("refcoco", "unc"), ("refcoco+", "unc"), ("refcocog", "umd")):
-        refs = _refs(dataset, seed, level, seen, number, annotations)
-        write_json(
-            root / dataset / "instances.json", {"images": images, "annotations": annotations, "categories": categories}
-        )
+        refs = entries.refs(dataset, seed, level, seen, numbers)
+        write_json(root / dataset / "instances.json", instances)
         write_bytes(root / dataset / f"refs({by}).p", pickle.dumps(refs, protocol=2))
         world["expressions"][dataset] = dict(Counter(ref["split"] for ref in refs))
-    captions, asked = _texts(made, number)
+    grefs = entries.grefs(made, numbers)
+    write_json(root / "grefcoco" / "instances.json", instances)
+    write_json(root / "grefcoco" / "grefs(unc).json", grefs)
+    world["expressions"]["grefcoco"] = dict(Counter(ref["split"] for ref in grefs))
+    captions, asked = entries.texts(made, numbers)
     write_json(root / "captions.json", {"images": images, "annotations": captions})
     write_json(root / "questions.json", {"questions": asked})
     world["questions"] = dict(Counter(entry["question_type"] for entry in asked))
+    dialogues = entries.dialogues(made, numbers)
+    write_json(root / "dialogues.json", {"dialogues": dialogues})
+    world["dialogues"] = dict(Counter(entry["task"] for entry in dialogues))
     write_json(root / "world.json", world)
     return world
 
@@ -87,7 +94,7 @@ def _instances(scenes: list[Scene]) -> tuple[list[dict], list[dict]]:
     for number, scene in enumerate(scenes, 1):
         size = scene.level.image_size
         images.append({"id": number, "file_name": f"{scene.image_id}.png", "height": size, "width": size})
-        for thing, bitmap in zip(scene.things, masks(scene), strict=True):
+        for thing, bitmap, region in zip(scene.things, masks(scene), scene_regions(scene), strict=True):
             x0, y0, x1, y1 = thing.box
             annotations.append(
                 {
@@ -98,6 +105,7 @@ def _instances(scenes: list[Scene]) -> tuple[list[dict], list[dict]]:
                     "bbox": [x0, y0, x1 - x0, y1 - y0],
                     "area": thing.area,
                     "segmentation": _segmentation(thing, bitmap),
+                    "depth": region.depth,
                     "attributes": {
                         "colour": thing.colour,
                         "size": thing.size,
@@ -126,62 +134,6 @@ def _steps(cross: np.ndarray) -> tuple[int, int, int, int]:
     """Where the arms of a cross begin and end along its side."""
     arm = np.flatnonzero(cross[0])
     return 0, int(arm[0]), int(arm[-1]) + 1, cross.shape[1]
-
-
-def _refs(
-    dataset: str, seed: int, level: str, seen: Counter, number: dict[str, int], annotations: list[dict]
-) -> list[dict]:
-    """REFER's list of objects with their sentences."""
-    first: dict[int, int] = {}
-    for annotation in annotations:
-        first.setdefault(annotation["image_id"], annotation["id"])
-    refs: list[dict] = []
-    for split in SPLITS[dataset]:
-        for source in ("testA", "testB") if split == "test" else (split,):
-            for sample in rec_samples(dataset, source, seen[source], seed, level, kinds=split == source):
-                image = number[sample.image_id]
-                words = sample.extra["expression"]
-                annotation = annotations[first[image] + sample.extra["object"] - 1]
-                sent_id = sample.extra["sent_id"]
-                sentence = {"sent_id": sent_id, "sent": words, "raw": words, "tokens": words.split()}
-                refs.append(
-                    {
-                        "ref_id": sent_id,  # an object has one expression of a style
-                        "ann_id": annotation["id"],
-                        "image_id": image,
-                        "category_id": annotation["category_id"],
-                        "split": split,
-                        "file_name": f"{sample.image_id}.png",
-                        "sent_ids": [sent_id],
-                        "sentences": [sentence],
-                    }
-                )
-    return refs
-
-
-def _texts(scenes: list[Scene], number: dict[str, int]) -> tuple[list[dict], list[dict]]:
-    """Captions as COCO stores them, and one question of each type a scene."""
-    captions: list[dict] = []
-    asked: list[dict] = []
-    for scene in scenes:
-        image = number[scene.image_id]
-        for text in (
-            questions.caption_text(scene),
-            questions.caption_text(scene, axis=1),
-            questions.caption_text(scene, sizes=True),
-        ):
-            captions.append({"id": len(captions) + 1, "image_id": image, "caption": text})
-        for kind in (*questions.SCORED, *questions.OTHER):
-            question = questions.ask(scene, stream("question", kind, *scene.image_id.split("-")), kind)
-            if question is not None:
-                entry = {
-                    "question_id": len(asked) + 1,
-                    "image_id": image,
-                    "question": question[1],
-                    "answer": question[2],
-                }
-                asked.append({**entry, "question_type": kind})
-    return captions, asked
 
 
 def _level(level: Level) -> dict:

@@ -22,6 +22,7 @@ SPLITS = {
     "refcoco+": ("train", "val", "testA", "testB"),
     "refcocog": ("train", "val", "test"),
 }
+NUMBERED = (*SPLITS, "grefcoco")  # the data sets of a written folder whose sentences `sentence_id` numbers
 
 
 @lru_cache(maxsize=20_000)
@@ -66,13 +67,13 @@ def written_place(split: str, index: int) -> int | None:
 def sentence_id(dataset: str, level: str, split: str, seed: int, index: int, thing: int) -> int | None:
     """The number that a written folder gives to an expression; None of a split that is not written.
 
-    Its decimal digits are seed, level, style, seven of the picture and two of the object, so that it depends on nothing
-    else, and a folder of another seed, level or style does not know it.
+    Its decimal digits are seed, level, style, seven of the picture and two of the object (in grefcoco 0 for several and
+    1 for none), so that it depends on nothing else, and a folder of another seed, level or style does not know it.
     """
     place = written_place(split, index)
     if place is None:
         return None
-    world = (10 * seed + list(LEVELS).index(level)) * 10 + list(SPLITS).index(dataset)
+    world = (10 * seed + list(LEVELS).index(level)) * 10 + NUMBERED.index(dataset)
     return (world * 10**7 + place) * 100 + thing
 
 
