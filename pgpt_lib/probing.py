@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import InputError
+from .metrics import Interval, bootstrap
 from .regions import Placement
 
 if TYPE_CHECKING:
@@ -20,15 +22,21 @@ if TYPE_CHECKING:
 class Probe:
     """The result of `layer_probe`.
 
-    accuracy: share of held-out tokens classified rightly, one value a layer, first block first.
+    intervals: share of held-out tokens classified rightly, as [share, low, high], one a layer, first block first; the
+        95 % interval is over images, as in `metrics.bootstrap`.
     majority: the same share for always answering the training tokens' most frequent label.
     num_train, num_test: labelled tokens that the probe was fitted to and scored on.
     """
 
-    accuracy: tuple[float, ...]
+    intervals: tuple[Interval, ...]
     majority: float
     num_train: int
     num_test: int
+
+    @property
+    def accuracy(self) -> tuple[float, ...]:
+        """The shares alone."""
+        return tuple(value for value, _, _ in self.intervals)
 
 
 def layer_probe(
@@ -85,8 +93,8 @@ def layer_probe(
         )
     targets = (labels[train][:, None] == classes).double()
     truth = labels[test]
-    accuracy = []
-    for layer in features.unbind(1):
+    right: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for number, layer in enumerate(features.unbind(1)):
         known, unseen = (_prepare(layer[mask], normalise) for mask in (train, test))
         mean = known.mean(0)
         known, unseen = known - mean, unseen - mean
@@ -95,9 +103,12 @@ def layer_probe(
         gram.diagonal().add_(penalty)
         coefficients = torch.linalg.solve(gram, known.T @ (targets - targets.mean(0)))
         scores = unseen @ coefficients + targets.mean(0)
-        accuracy.append((classes[scores.argmax(1)] == truth).double().mean().item())
+        hits = (classes[scores.argmax(1)] == truth).double().cpu().numpy()
+        right[str(number)] = hits, np.ones(len(hits))
     majority = (truth == classes[targets.sum(0).argmax()]).double().mean().item()
-    return Probe(tuple(accuracy), majority, int(train.sum()), int(test.sum()))
+    images = [str(image) for image in test.nonzero()[:, 0].tolist()]
+    intervals = tuple(found for found in bootstrap(images, right).values() if found is not None)  # never None: N > 0
+    return Probe(intervals, majority, int(train.sum()), int(test.sum()))
 
 
 def _prepare(tokens: Tensor, normalise: bool) -> Tensor:

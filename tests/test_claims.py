@@ -42,10 +42,10 @@ def good() -> dict:
         "seed": 0,
         "metrics": {
             "02_vis_heads": {
-                "box_iou": {"2": 0.5, "8": 0.999},
-                "bin_iou": {"32": 0.9, "100": 0.95, "1000": 0.99},
-                "mask_iou": {"two-way, 8": 0.9},
-                "mask_grid_bound": 0.95,
+                "box_iou": {"2": metric(0.5), "8": [0.999, 0.998, 1.0]},
+                "bin_iou": {"32": metric(0.9), "100": metric(0.95), "1000": [0.99, 0.985, 0.995]},
+                "mask_iou": {"two-way, 8": metric(0.9)},
+                "mask_grid_bound": metric(0.95),
             },
             "09_speed": {
                 "mask_share_predicted": {"numerical, a40, cache True": 0.05, "numerical, a40, cache False": 0.003}
@@ -174,8 +174,11 @@ def test_smoke_is_never_evidence(tmp_path):
 @pytest.mark.parametrize(
     ("claim", "path", "value"),
     [
-        ("precise", ("metrics", "02_vis_heads", "bin_iou", "1000"), 0.9995),
-        ("mask-embedding", ("metrics", "02_vis_heads", "mask_iou"), {"two-way, 8": 0.8}),
+        ("precise", ("metrics", "02_vis_heads", "bin_iou", "1000"), [0.9995, 0.9993, 0.9997]),
+        ("mask-embedding", ("metrics", "02_vis_heads", "mask_iou"), {"two-way, 8": metric(0.8)}),
+        # 0.9 of 0.95 is 0.855, of the interval's upper end 0.873: the value alone would do, the intervals do not.
+        ("mask-embedding", ("metrics", "02_vis_heads", "mask_iou"), {"two-way, 8": [0.88, 0.865, 0.895]}),
+        ("mask-embedding", ("metrics", "02_vis_heads", "mask_grid_bound"), [0.95, 0.9, 1.0]),
         ("detects", ("metrics", MAIN, "shuffled", "acc@0.5"), metric(0.79)),
         ("segments", ("metrics", MAIN, "filled_ciou", "predicted_box"), metric(0.69)),
         ("decides-when", ("metrics", MAIN, "false_vis", "question"), metric(0.1)),

@@ -99,6 +99,14 @@ def test_probe_finds_the_layer_that_knows() -> None:
     assert knowing > 0.9 and blind < 0.45 and 0.25 < probe.majority < 0.45
     assert probe.num_train + probe.num_test == labels.numel()
     assert layer_probe(features.bfloat16(), labels) == probe
+    assert all(low < value < high and high - low < 0.3 for value, low, high in probe.intervals)
+    assert probe.intervals[0][2] < probe.intervals[1][1], "the layers are told apart"
+
+
+def test_the_interval_of_a_probe_is_over_images() -> None:
+    features, labels = planted(images=1, tokens=400)
+    (value, low, high), _ = layer_probe(features, labels, split="tokens").intervals
+    assert value == low == high, "one image says nothing of others"
 
 
 def test_probe_leaves_unlabelled_tokens_out_and_can_split_one_picture() -> None:

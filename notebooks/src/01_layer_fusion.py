@@ -306,7 +306,8 @@ def with_random_weights(image_size):
 blank_layers = all_layers(with_random_weights(tower.image_size), inputs)
 
 # %% [markdown]
-# Two questions, two towers:
+# Two questions, two towers. Beside each score stands its 95 % interval: held-out scenes are drawn again and again with
+# replacement (a [*bootstrap*](../docs/glossary.md#bootstrap)), for tokens of one scene stand or fall together.
 
 # %%
 from pgpt_lib.probing import layer_probe
@@ -316,27 +317,41 @@ pairs = [(word, name) for word in questions for name in towers]
 probes = {(word, name): layer_probe(towers[name], labels[word], seed=seed) for word, name in pairs}
 for (word, name), probe in probes.items():
     best = max(range(tower.num_layers), key=lambda i: probe.accuracy[i])
-    print(f"{word}, {name}: best layer {best + 1} with {probe.accuracy[best]:.2f}, last layer {probe.accuracy[-1]:.2f}")
+    high, last = ("{:.2f} [{:.2f}, {:.2f}]".format(*probe.intervals[i]) for i in (best, -1))
+    print(f"{word}, {name}: best layer {best + 1} with {high}, last layer {last}")
 
 # %% [markdown]
-# The same as curves, one panel a question:
+# The same as curves with their intervals:
 
 # %%
 numbers = range(1, tower.num_layers + 1)
+
+
+def show_probe(ax, probe, label):
+    """Draw a probe's accuracy by layer, and its interval as a band."""
+    value, low, high = zip(*probe.intervals, strict=True)
+    ax.plot(numbers, value, marker="o", label=label)
+    ax.fill_between(numbers, low, high, alpha=0.2)
+
+
+# %% [markdown]
+# One panel a question:
+
+# %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True)
 for ax, word in zip(axes, questions, strict=True):
     for name in towers:
-        ax.plot(numbers, probes[word, name].accuracy, marker="o", label=name)
+        show_probe(ax, probes[word, name], name)
     ax.axhline(probes[word, tower.name].majority, color=plots.QUIET, linestyle="--", label="most frequent answer")
     ax.set(xlabel="layer", ylabel="accuracy", title=word, ylim=(0, 1), xticks=numbers)
 axes[0].legend()
 run.figure(fig, "probes", alt="Accuracy of linear probes for colour and shape by layer, two towers")
 
 # %% [markdown]
-# Two things to read here. The pretrained tower beats its random twin by far where training matters: *shape* needs
-# several patches to be seen together. And the two questions peak in different layers: colour can be read from the
-# very first and is partly given up on the way to the top; shape is only there after some layers. No single layer is
-# best for both, so there is something to fuse.
+# Two things to read here. The pretrained tower beats its random twin by far, with bands that lie wide apart, where
+# training matters: *shape* needs several patches to be seen together. And the two questions peak in different layers:
+# colour can be read from the very first and is partly given up on the way to the top; shape is only there after some
+# layers. No single layer is best for both, so there is something to fuse.
 
 # %% [markdown]
 # ### Exercise 3: the probe itself (★★☆, 20 minutes)
@@ -388,14 +403,28 @@ checks.check_ridge(my_ridge, seed=checks.grading_seed())
 ### END HIDDEN TESTS
 
 # %% [markdown]
-# On the last layer of our scenes, without holding anything out: how many of the labelled tokens does it name?
+# Is that all? `layer_probe` holds three tenths of the scenes out. Here are the same tokens of the last layer, to fit to
+# and to score on:
 
 # %%
-on_objects = labels["colour"] >= 0
-last = F.layer_norm(shape_layers[:, -1][on_objects].double(), [tower.hidden_size])
-wanted = F.one_hot(labels["colour"][on_objects], len(COLOURS)).double()
-named = (last @ my_ridge(last, wanted, 1.0)).argmax(1) == labels["colour"][on_objects]
-print(f"colour from the last layer, on the tokens it was fitted to: {named.double().mean():.2f}")
+order = torch.randperm(scenes, generator=torch.Generator().manual_seed(seed))
+later = torch.zeros(scenes, dtype=torch.bool)
+later[order[: round(0.3 * scenes)]] = True
+fit, score = ((labels["colour"] >= 0) & part[:, None] for part in (~later, later))
+x, unseen = (F.layer_norm(shape_layers[:, -1][rows].double(), [tower.hidden_size]) for rows in (fit, score))
+y = F.one_hot(labels["colour"][fit], len(COLOURS)).double()
+
+# %% [markdown]
+# Besides the ridge it does two things: it takes the means of $X$ and $Y$ away first, which saves a bias, and it
+# measures $\lambda$ by the features' own size. With these `my_ridge` must name as many tokens:
+
+# %%
+strength = 1e-3 * (x - x.mean(0)).square().sum(0).mean().item()
+fitted = my_ridge(x - x.mean(0), y - y.mean(0), strength)
+said = ((unseen - x.mean(0)) @ fitted + y.mean(0)).argmax(1)
+mine, theirs = (said == labels["colour"][score]).double().mean(), probes["colour", tower.name].accuracy[-1]
+print(f"colour from the last layer: {mine:.3f} by my_ridge, {theirs:.3f} by layer_probe")
+assert abs(mine - theirs) < 0.01
 
 # %% [markdown]
 # ## 5 · The same question to photographs
@@ -437,7 +466,7 @@ plots.show_image(squares[shown[0]], left, "tokens with a label")
 label_map = torch.where(photo_labels[0] < 0, torch.nan, photo_labels[0].float()).reshape(sharp.grid, -1)
 left.imshow(label_map, extent=(0, sharp.image_size, sharp.image_size, 0), alpha=0.5, cmap="tab10")
 for name, probe in photo_probes.items():
-    right.plot(numbers, probe.accuracy, marker="o", label=f"{name}: {max(probe.accuracy):.2f} at best")
+    show_probe(right, probe, f"{name}: {max(probe.accuracy):.2f} at best")
 right.axhline(photo_probes[tower.name].majority, color=plots.QUIET, linestyle="--", label="most frequent answer")
 right.set(xlabel="layer", ylabel="accuracy", title="which object", ylim=(0, 1), xticks=numbers)
 right.legend()
@@ -445,7 +474,7 @@ run.figure(fig, "photo_probes", alt="Labelled tokens of a photograph; accuracy o
 
 # %% [markdown]
 # On photographs the random weights fall behind as well, though position and brightness alone already tell neighbouring
-# patches apart to some degree.
+# patches apart to some degree. With so few photographs the bands are wide; where they overlap, nothing is told apart.
 #
 # ## 6 · What training learns to weigh
 #
@@ -538,8 +567,8 @@ run.figure(fig, "fused", alt="Features of a photograph as colours: last layer, m
 # %%
 run.finish(
     metrics={
-        "probe": {f"{word}, {name}": max(probe.accuracy) for (word, name), probe in probes.items()},
-        "probe_photographs": {name: max(probe.accuracy) for name, probe in photo_probes.items()},
+        "probe": {f"{word}, {name}": max(probe.intervals) for (word, name), probe in probes.items()},
+        "probe_photographs": {name: max(probe.intervals) for name, probe in photo_probes.items()},
         "weights_follow_probe": follows,
         "longest_over_shortest_layer": (lengths.max() / lengths.min()).item(),
     }
