@@ -23,11 +23,11 @@ from pgpt_lib.errors import InputError, RunError
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip archive whose bytes do not compress, so that half of it is half of its files."""
+    """A zip archive whose bytes do not compress, so that half of it is half of its files, and do not tell the time."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, content in files.items():
-            archive.writestr(name, content)
+            archive.writestr(zipfile.ZipInfo(name), content)
     return buffer.getvalue()
 
 

@@ -54,7 +54,6 @@ def test_written_layout_is_read_by_the_one_reader(tmp_path):
     assert (key.load_image(key.refs[0].image_id) == RefShapesImages().load_image(name)).all()
 
 
-@pytest.mark.parametrize("split", ["train", "val", "testA", "testB"])
 @pytest.mark.parametrize(("split", "scenes"), [("train", 14), ("val", 2), ("testA", 2), ("testB", 2)])
 def test_several_and_no_targets_are_read_by_grefcocos_reader(tmp_path, split, scenes):
     world = write_refshapes(tmp_path, 20, 5, "cpu")
