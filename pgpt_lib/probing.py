@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 class Probe:
     """The result of `layer_probe`.
 
-    intervals: share of held-out tokens classified rightly, as [share, low, high], one a layer, first block first; the
-        95 % interval is over images, as in `metrics.bootstrap`.
-    majority: the same share for always answering the training tokens' most frequent label.
-    num_train, num_test: labelled tokens that the probe was fitted to and scored on.
+    Attributes:
+        intervals: share of held-out tokens classified rightly, as [share, low, high], one a layer, first block first;
+            the 95 % interval is over images, as in `metrics.bootstrap`.
+        majority: the same share for always answering the training tokens' most frequent label.
+        num_train: labelled tokens that the probe was fitted to.
+        num_test: those that it was scored on.
     """
 
     intervals: tuple[Interval, ...]
