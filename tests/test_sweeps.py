@@ -69,7 +69,7 @@ def test_the_plans_hold_every_comparison_that_the_paper_makes():
         fractions = {f["fraction"] for f in mine if f["budget"] == "samples" and f["rank"] == 8}
         assert fractions == {0.1, 0.25, 0.5, 1.0}
         assert len([f for f in mine if f["budget"] == "time"]) == 3
-        assert len([f for f in mine if f["budget"] == "tuning"]) == 8
+        assert len([f for f in mine if f["budget"] == "tuning"]) == 10
     order = [c.factors["rank"] for c in cells if c.factors["budget"] == "samples" and c.factors["fraction"] == 1.0]
     assert order == [8] * 9 + ["full"] * 9 + [32] * 9
     for name in plan_names():
