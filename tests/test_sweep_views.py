@@ -104,11 +104,11 @@ def test_tables_hold_what_is_there_and_dashes(state, table6):
 
 def test_tuned_rates_name_the_best_and_the_edge(state, table6):
     shown = frames.tuned_rates(table6)
-    assert shown.shape == (6, 6)
+    assert shown.shape == (6, 7)
     best = shown.loc[("numerical", "rank 8"), "best"]
     assert best == (frames.DASH if state == "missing" else "0.001")
     assert shown.loc[("numerical", "rank 8"), "at the edge"] == ("no" if state != "missing" else frames.DASH)
-    tried = ("0.0003", "0.001", "0.003", "0.01")
+    tried = ("0.0003", "0.001", "0.003", "0.01", "0.03")
     assert shown.loc[("vocabulary", "full"), "best"] in (tried if state == "whole" else "–")
 
 
