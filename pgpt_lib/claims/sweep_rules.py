@@ -47,8 +47,8 @@ def quarter_time(e: Evidence) -> Verdict:
     """Seconds until Embed at rank 8 meets a baseline's final score, over that baseline's seconds.
 
     Baselines are those at rank 8 and those fully tuned. A final score is the baseline's own last point, taken on the
-    same scenes as all points. One that ends below `FLOOR` is left out: its score is met at once, whatever
-    its time. Without a fully tuned one, which is what the paper's predecessors are, there is no verdict.
+    same scenes as all points. One that ends below `FLOOR` is left out: its score is met at once, whatever its time.
+    Without a fully tuned one, which is what the paper's predecessors are, there is no verdict.
     """
     shares: dict[str, list[float]] = {}
     paths: list[str] = []

@@ -61,11 +61,16 @@ def _status(cell: Cell, folder: Path, measured: Sequence[Mapping[str, Any]]) -> 
         return Status(cell, "to do", "begun" if begun else "", minutes, guessed)
     if result["status"] == "failed":
         return Status(cell, "failed", result["error"], minutes, guessed)
-    differing = changed(result["asked"], read_back(cell.asked()))
-    differing += ["the tuned rate"] * is_outdated(cell, result, folder)
+    differing = differences(cell, result, folder)
     if differing:
-        return Status(cell, "changed", ", ".join(sorted(differing)), minutes, guessed)
+        return Status(cell, "changed", ", ".join(differing), minutes, guessed)
     return Status(cell, "done", "", result["wall_seconds"] / 60)
+
+
+def differences(cell: Cell, result: Mapping[str, Any], folder: Path) -> list[str]:
+    """What a finished cell was trained with otherwise than it would be today, by name; empty where it still counts."""
+    differing = changed(result.get("asked", {}), read_back(cell.asked()))
+    return sorted([*differing, *["the tuned rate"] * is_outdated(cell, result, folder)])
 
 
 def expected_minutes(cell: Cell, measured: Sequence[Mapping[str, Any]]) -> tuple[float, bool]:
@@ -77,8 +82,9 @@ def expected_minutes(cell: Cell, measured: Sequence[Mapping[str, Any]]) -> tuple
     if not measured:
         return guessed_seconds(run) / 60, True
     near = [measured[i] for i in of_same_kind(cell.factors, [r["cell"] for r in measured])]
-    a_thousand = statistics.fmean(r["seconds"] / r["expressions"] * 1000 for r in near)
-    scoring = statistics.fmean(r["wall_seconds"] - r["seconds"] for r in near)
+    a_thousand = statistics.median_low(r["seconds"] / r["expressions"] * 1000 for r in near)
+    # not the mean: the first cell of a seed also encodes thousands of pictures, for all that follow
+    scoring = statistics.median_low(r["wall_seconds"] - r["seconds"] for r in near)
     training = (run.minutes or 0) * 60 or run.expressions * run.times / 1000 * a_thousand
     return (training + scoring) / 60, False
 

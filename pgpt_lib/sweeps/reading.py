@@ -12,10 +12,9 @@ from .. import project
 from ..errors import RunError
 from ..evaluation.series import MAIN
 from ..files import read_json
-from .cells import Cell, changed
-from .engine import sweep_folder
+from .cells import changed
+from .engine import differences, sweep_folder
 from .plans import Plan, load_plan, sized
-from .rates import is_outdated
 from .results import contrast, finished, mean, reached, result_file, select, shared_seeds
 from .worker import perform, read_back
 
@@ -154,14 +153,10 @@ def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     done = {result["id"]: result for result in finished(sweep_folder(home, name))}
     cells = plan.cells(profile)
     folder = sweep_folder(home, name)
-    stale = [c.id for c in cells if c.id in done and _is_stale(c, done[c.id], folder)]
+    stale = [c.id for c in cells if c.id in done and differences(c, done[c.id], folder)]
     known = [done[cell.id] for cell in cells if cell.id in done and cell.id not in stale]
     missing = [cell.id for cell in cells if cell.id not in done or cell.id in stale]
     return Sweep(plan, profile, home, known, missing, stale)
-
-
-def _is_stale(cell: Cell, result: Mapping[str, Any], folder: Path) -> bool:
-    return bool(changed(result.get("asked", {}), read_back(cell.asked()))) or is_outdated(cell, result, folder)
 
 
 def live_cell(sweep: Sweep, folder: Path, **factors: Any) -> Mapping[str, Any]:
