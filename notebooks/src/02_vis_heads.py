@@ -10,7 +10,7 @@
 #   - read a box and a mask back from one vector, the sum of their codes
 # prerequisites: [PyTorch modules and training loops, notebook 00 for regions]
 # paper: section 3.1, dynamic token embedding and lightweight encoder-decoder
-# minutes: {smoke: 0.6, cpu: 2}
+# minutes: {smoke: 0.6, cpu: 3}
 # memory_gb: {smoke: 1.5, cpu: 2}
 # ```
 #

@@ -10,7 +10,7 @@
 #   - train the model of this profile, and read its curves
 # prerequisites: [notebook 03 for the losses, notebook 04 for the model]
 # paper: section 3.2 (objective), section 4.1 (data and hyper-parameters)
-# minutes: {smoke: 1, cpu: 14, photos: 12}
+# minutes: {smoke: 1, cpu: 16, photos: 12}
 # memory_gb: {smoke: 2, cpu: 8, photos: 8}
 # ```
 #

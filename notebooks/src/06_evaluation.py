@@ -10,7 +10,7 @@
 #   - fill the paper's Tables 1, 2, 3 and 5 and Figure 3 with a model of one's own, saying on what data
 # prerequisites: [notebook 05, what a confidence interval is]
 # paper: sections 4.2 and 4.3; Tables 1, 2, 3, 5; Figure 3
-# minutes: {smoke: 1, cpu: 10, photos: 2}
+# minutes: {smoke: 1, cpu: 9, photos: 2}
 # memory_gb: {smoke: 2, cpu: 4, photos: 6}
 # ```
 #

@@ -11,7 +11,7 @@
 #   - tell whether a representation fails by its format, by the wrong object or by a box that is not exact
 # prerequisites: [notebook 05, notebook 06]
 # paper: section 4.4; Table 6; Figures 1 and 4
-# minutes: {smoke: 1, cpu: 3}
+# minutes: {smoke: 1, cpu: 1.5}
 # memory_gb: {smoke: 2, cpu: 6}
 # ```
 #

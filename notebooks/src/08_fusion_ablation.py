@@ -10,7 +10,7 @@
 #   - put an interval on a difference between runs that share their seeds
 # prerequisites: [notebook 01, notebook 05, notebook 06]
 # paper: section 3.1, equation 1; section 4.4; Figure 5
-# minutes: {smoke: 1, cpu: 3}
+# minutes: {smoke: 1, cpu: 2}
 # memory_gb: {smoke: 2, cpu: 6}
 # ```
 #

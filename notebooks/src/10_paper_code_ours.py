@@ -10,7 +10,7 @@
 #   - check a paper's numbers against each other with a line of arithmetic each
 # prerequisites: [notebook 03, notebook 05, notebook 08]
 # paper: sections 3 and 4; Tables 2, 4, 6 and 7
-# minutes: {smoke: 1, cpu: 3}
+# minutes: {smoke: 1, cpu: 2}
 # memory_gb: {smoke: 2, cpu: 6}
 # ```
 #
