@@ -86,9 +86,15 @@ class FeatureCache:
         if bad := next((name for name in wanted if "\n" in name or "\r" in name), None):
             raise InputError(f"image id {bad!r} holds a line break; the feature cache cannot store it")
         self.store.mkdir(parents=True, exist_ok=True)
+        self._open()
+        if all(name in self._rows for name in wanted) and not self._stale(wanted, load_image):
+            os.utime(self.store)
+            return 0  # without waiting for a process that is encoding other images
         with self._locked():
             self._open()
-            self._drop_if_stale(wanted, load_image)
+            if stale := self._stale(wanted, load_image):
+                print(f"features: image {stale} is not the one in {self.store}; encoding anew", file=sys.stderr)
+                self._drop()
             missing = [name for name in wanted if name not in self._rows]
             if missing:
                 self._make_room(wanted, missing)
@@ -150,13 +156,11 @@ class FeatureCache:
         self.data.unlink(missing_ok=True)
         self._open()
 
-    def _drop_if_stale(self, wanted: list[str], load_image: Callable[[str], np.ndarray]) -> None:
+    def _stale(self, wanted: list[str], load_image: Callable[[str], np.ndarray]) -> str | None:
+        """One of these images whose stored features are of another picture; only a few are looked at."""
         known = [name for name in wanted if name in self._rows]
-        for name in {known[0], known[len(known) // 2], known[-1]} if known else ():
-            if _checksum(load_image(name)) != self._checksums[self._rows[name]]:
-                print(f"features: image {name} is not the one in {self.store}; encoding anew", file=sys.stderr)
-                return self._drop()
-        return None
+        probes = dict.fromkeys((known[0], known[len(known) // 2], known[-1])) if known else {}
+        return next((n for n in probes if _checksum(load_image(n)) != self._checksums[self._rows[n]]), None)
 
     def _make_room(self, wanted: list[str], missing: list[str]) -> None:
         """Bound the folder: other towers' stores go first, then this one's rows that are not wanted now."""

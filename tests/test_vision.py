@@ -260,3 +260,10 @@ def test_a_second_writer_waits_and_says_so(
     assert cache.features(["scene-0"], load, progress=False) == 1
     thread.join()
     assert "waiting" in capsys.readouterr().err
+
+
+def test_a_reader_does_not_wait_for_a_writer_of_other_images(nano: VisionTower, tmp_path: Path) -> None:
+    cache = FeatureCache(nano, tmp_path / "features", batch_size=4)
+    cache.features(["scene-0", "scene-1"], load, progress=False)
+    with FileLock(cache.folder / f".{cache.store.name}.lock"):
+        assert FeatureCache(nano, tmp_path / "features").features(["scene-1"], load, progress=False) == 0
