@@ -42,6 +42,7 @@ if TYPE_CHECKING:  # the loop itself needs no transformers
     from .model import PerceptionGPT
 
 OnLog = Callable[[dict[str, Any]], None]
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,7 @@ def fit(
     start: tuple[Path, State] | None = None,
     on_log: OnLog | None = None,
     progress: bool = True,
+    clock: Clock = time.monotonic,
 ) -> TrainResult:
     """The loop itself; arguments and errors as for `train`.
 
@@ -169,6 +171,7 @@ def fit(
             `training.aligned_lr` acts where `aligned` is true.
         make_batch: collates samples. Beside a GPU it is called a step ahead, in a thread.
         start: the checkpoint to go on from.
+        clock: whose seconds the log and the checkpoints state.
     """
     settings, computing = profile.training, in_usable_precision(profile, best_device())
     first, before = (start[1].step, start[1].seconds) if start else (0, 0.0)
@@ -192,7 +195,7 @@ def fit(
     checkpoint = start[0] if start else out
     prepare_stream(stream, first * settings.batch_size, settings.steps * settings.batch_size)  # before the clock starts
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    began, window = time.monotonic(), Window(accelerator.num_processes, card_use(accelerator, profile))
+    began, window = clock(), Window(accelerator.num_processes, card_use(accelerator, profile))
     watch = EmissionWatch(profile, list(parameters), first)
     ahead = _batches(stream, make_batch, settings, seed, first, accelerator)
     faster = compiled(model, settings.compile, accelerator.device, bar.say if accelerator.is_main_process else _silent)
@@ -210,7 +213,7 @@ def fit(
                     raise RunError(f"step {step + 1}: {error}; samples of this process: {named}") from None
                 raise RunError(non_finite(model, make_batch, samples, step, str(error))) from None
             window.add(figures, samples)
-            done, seconds = step + 1, before + time.monotonic() - began
+            done, seconds = step + 1, before + clock() - began
             if (warning := watch.after(done, figures)) and accelerator.is_main_process:
                 bar.say(warning)
             if done % settings.log_every == 0 or done == settings.steps:

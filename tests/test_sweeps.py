@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import toy_sweep
 from scipy.stats import t as student
 
@@ -255,6 +256,17 @@ def test_equal_time_measures_its_schedule_once(tmp_path, monkeypatch):
     profile = cell_run._scheduled(cell, cell.profile(), 0.001, tmp_path)
     assert (profile.training.steps, profile.training.lr) == (3, 0.001)
     assert cell_run._scheduled(cell, cell.profile(), 0.001, tmp_path).training.steps == 3 and calls == [1]
+
+
+def test_a_cell_of_one_thread_is_timed_by_the_processor(monkeypatch):
+    """So that a busy machine does not lengthen it; the processor seconds of several threads would add up."""
+    for threads, clock in ((1, time.process_time), (2, time.monotonic)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        monkeypatch.setattr(cell_run, "best_device", lambda: torch.device("cpu"))
+        assert cell_run.training_clock() is clock
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(cell_run, "best_device", lambda: torch.device("cuda"))
+    assert cell_run.training_clock() is time.monotonic  # a step on a card ends after its last call
 
 
 def test_a_step_is_timed(tmp_path):

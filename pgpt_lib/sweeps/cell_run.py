@@ -31,7 +31,7 @@ from ..files import read_json, write_json
 from ..model import build_model
 from ..processes import best_device
 from ..train_log import TrainLog
-from ..training import batch_maker, fit, starting_point
+from ..training import Clock, batch_maker, fit, starting_point
 from .alignment import aligned_weights
 from .cells import Cell
 from .rates import learning_rate_of
@@ -64,7 +64,8 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         `by_scene`, whose `teacher_forced.` ones are of answers with the true words given), `answers` (see
         `kept_answers`), `before` (questions and their `scenes` before tuning), `curve`, `log`, `weights` (see
         `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled weights), `seconds` (of
-        training alone), `wall_seconds`, `peak_memory_gb` and `mfu` (null without a card), and what it all depends on.
+        training alone), `clock` (whose seconds: "processor" or "wall", see `training_clock`), `wall_seconds` (of all),
+        `peak_memory_gb` and `mfu` (null without a card), and what it all depends on.
 
     Raises:
         InputError: something is lacking, see `switches.lacking`.
@@ -91,7 +92,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         curve.on_log(line)
 
     maker = batch_maker(model, stream, progress)
-    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress)
+    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress, training_clock())
     metrics, answers = scorer.all_sets()
     log = [
         {
@@ -125,6 +126,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         "log": log,
         "weights": weights.points,
         "seconds": done.seconds - curve.paused(done.steps),
+        "clock": "processor" if training_clock() is time.process_time else "wall",
         "peak_memory_gb": done.peak_memory_gb,
         "mfu": done.mfu,
         "wall_seconds": time.monotonic() - began + _earlier(start),
@@ -133,6 +135,16 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         "versions": project.versions(),
         "machine": project.machine(),
     }
+
+
+def training_clock() -> Clock:
+    """What a cell's training is timed by.
+
+    Processor seconds where all work is one thread's: other processes of a shared machine take none of them, and cells
+    that ran side by side can be compared. Seconds on the wall where there is a card, or several threads.
+    """
+    alone = best_device().type == "cpu" and torch.get_num_threads() == 1
+    return time.process_time if alone else time.monotonic
 
 
 def _earlier(start: Any) -> float:
@@ -163,7 +175,11 @@ def seconds_a_step(profile: Profile, seed: int, folder: Path) -> float:
     seconds: list[float] = []
     model, stream = build_model(profile, seed), build_stream(profile, seed)
     maker = batch_maker(model, stream, progress=False)
-    fit(model, stream, maker, profile, seed, folder, None, lambda line: seconds.append(line["seconds"]), progress=False)
+
+    def on_log(line: Mapping[str, Any]) -> None:
+        seconds.append(line["seconds"])
+
+    fit(model, stream, maker, profile, seed, folder, None, on_log, False, training_clock())
     shutil.rmtree(folder)
     return statistics.median(b - a for a, b in zip(seconds[WARM_STEPS:-1], seconds[WARM_STEPS + 1 :], strict=True))
 
@@ -253,10 +269,11 @@ class Curve:
         """Take a point, if one is due at this step."""
         if line["step"] not in self.left:
             return
-        began, paused = time.monotonic(), self.paused()
+        clock, paused = training_clock(), self.paused()
+        began = clock()
         scores = self.scorer.point()
         point = {"step": line["step"], "expressions": line["step"] * self.a_step, "seconds": line["seconds"] - paused}
-        self.points.append({**point, **scores, "paused": time.monotonic() - began})
+        self.points.append({**point, **scores, "paused": clock() - began})
         write_json(self.path, self.points)
 
 
