@@ -25,7 +25,7 @@ from tqdm import tqdm
 from .backbones.wheels import bytes_below
 from .data.sample import Images
 from .errors import InputError
-from .regions import Placement
+from .placement import letterboxed
 from .vision import VisionTower
 
 MIN_BYTES, MAX_BYTES = 12 * 2**30, 20 * 2**30  # 21,000 and 36,000 images of DINOv2-S/14 at 112 pixels
@@ -242,8 +242,7 @@ class StoredFeatures:
         return self.cache.rows(image_ids)
 
     def _square(self, image_id: str) -> np.ndarray:
-        image = self.images.load_image(image_id)
-        return Placement(image.shape[0], image.shape[1], self.cache.tower.image_size).image(image)
+        return letterboxed(self.images.load_image(image_id), self.cache.tower.image_size)
 
 
 def _checksum(image: np.ndarray) -> int:

@@ -100,6 +100,11 @@ class Placement:
         return mask_to_rle(rows @ np.asarray(scores, np.float32) @ columns.T > threshold)
 
 
+def letterboxed(image: np.ndarray, size: int) -> np.ndarray:
+    """A picture, uint8 (height, width, 3), as the model's input, uint8 (size, size, 3): see `Placement.image`."""
+    return Placement(image.shape[0], image.shape[1], size).image(image)
+
+
 def _coverage(pixels: int, size: int, side: int, start: int, length: int) -> np.ndarray:
     """[side, pixels]: the share of each grid cell that each pixel of the original fills, along one axis."""
     edges = (np.arange(side + 1) * size / side - start) / length * pixels  # the cells' borders in original pixels

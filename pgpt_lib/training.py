@@ -33,7 +33,7 @@ from .diagnosis import EmissionWatch, MakeBatch, is_lost_peer, lost_peer, non_fi
 from .errors import InputError, RunError
 from .interrupts import StopSignals
 from .optimisation import NonFiniteError, build_optimizer, learning_rate, optimiser_step, set_learning_rate, step_seed
-from .placement import Placement
+from .placement import letterboxed
 from .precision import in_usable_precision
 from .processes import best_device, join_processes
 from .train_log import Progress, TrainLog, Window
@@ -305,8 +305,7 @@ def batch_maker(model: PerceptionGPT, stream: Stream, progress: bool = True) -> 
     }
 
     def load_square(image_id: str) -> np.ndarray:
-        image = stream.images.load_image(image_id)
-        return Placement(image.shape[0], image.shape[1], size).image(image)
+        return letterboxed(stream.images.load_image(image_id), size)
 
     def pixels(image_ids: Sequence[str]) -> torch.Tensor:
         return model.tower.preprocess([load_square(image_id) for image_id in image_ids]).cpu()

@@ -17,8 +17,9 @@ from torch import Tensor
 from ..data.sample import VIS, Images, Sample, Turn
 from ..errors import InputError
 from ..files import write_json
+from ..placement import letterboxed
 from ..processes import merged, own_share
-from ..regions import Placement, Region
+from ..regions import Region
 
 if TYPE_CHECKING:  # the scorers do without transformers
     from ..model import PerceptionGPT
@@ -88,11 +89,7 @@ class TowerFeatures:
         missing = [i for i in dict.fromkeys(image_ids) if i not in self._kept]
         for start in range(0, len(missing), IMAGES_AT_ONCE):
             part = missing[start : start + IMAGES_AT_ONCE]
-            squares = []
-            for image_id in part:
-                picture = self.images.load_image(image_id)
-                height, width = picture.shape[:2]
-                squares.append(Placement(height, width, self.tower.image_size).image(picture))
+            squares = [letterboxed(self.images.load_image(i), self.tower.image_size) for i in part]
             states = self.tower(self.tower.preprocess(squares)).to(torch.bfloat16)
             self._kept.update((i, one.clone()) for i, one in zip(part, states, strict=True))
         found = torch.stack([self._kept[i] for i in image_ids])
