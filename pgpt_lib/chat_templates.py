@@ -71,7 +71,8 @@ TEMPLATES = {
     ),
     "vicuna": ChatTemplate(
         "vicuna",
-        "<s>A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
+        # with its space: SentencePiece begins a text with one, though some tokenizers do not after a special token
+        "<s> A chat between a curious user and an artificial intelligence assistant. The assistant gives helpful, "
         "detailed, and polite answers to the user's questions.",
         "USER:",
         "",

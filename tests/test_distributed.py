@@ -189,6 +189,29 @@ def test_accelerate_reads_the_shipped_configurations(name: str, kind: str) -> No
         assert (ROOT / config.deepspeed_config["deepspeed_config_file"]).is_file()
 
 
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "zero2"])
+def test_two_machines_meet_where_slurm_says(name: str) -> None:
+    """What `slurm.sbatch` starts on its second machine: eight processes by torch's launcher, and one meeting place."""
+    from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+    from accelerate.utils.launch import prepare_deepspeed_cmd_env, prepare_multi_gpu_env
+
+    script = (ROOT / "docs" / "launch" / "slurm.sbatch").read_text(encoding="utf-8")
+    options = script[script.index("--num_machines") : script.index("-m pgpt_lib train")].replace("\\\n", " ").split()
+    values = {"$SLURM_NNODES": "2", "\\$SLURM_NODEID": "1", "$head": "node7", "$((8": "16"}
+    given = [values.get(word, word) for word in options if word not in ("*", "SLURM_NNODES))")]
+    config = ["--config_file", str(LAUNCH / f"{name}.yaml")]
+    asked = launch_command_parser().parse_args([*config, *given, "-m", "pgpt_lib", "train"])
+    arguments, _, _ = _validate_launch_command(asked)
+    if name == "zero2":
+        arguments.deepspeed_fields_from_accelerate_config = []
+        command, _ = prepare_deepspeed_cmd_env(arguments)
+        assert command is None, "DeepSpeed's own launcher, which wants ssh and a host file"
+    else:
+        prepare_multi_gpu_env(arguments)
+    where = arguments.rdzv_backend, arguments.rdzv_endpoint, arguments.nnodes, arguments.nproc_per_node
+    assert where == ("c10d", "node7:29500", "2", "8") and arguments.node_rank == 1
+
+
 @pytest.mark.slow
 def test_two_processes_answer_each_sample_once_and_as_one_does(tmp_path: Path) -> None:
     distributed_run.evaluate(tmp_path / "answers")

@@ -188,7 +188,10 @@ def test_a_sentencepiece_tokenizer_as_vicunas_keeps_special_tokens_whole(tmp_pat
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     settings = '{"tokenizer_class": "LlamaTokenizer", "unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}'
     (tmp_path / "tokenizer_config.json").write_text(settings)
-    chat = Chat(transformers.AutoTokenizer.from_pretrained(tmp_path), num_image_tokens=2)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    chat = Chat(tokenizer, num_image_tokens=2)
+    system = tokenizer.encode(chat.template.start.removeprefix("<s>").strip(), add_special_tokens=False)
+    assert chat._start == [tokenizer.bos_token_id, *system], "as Vicuna was trained, with a first space"
     assert chat.template.name == "vicuna" and sorted(chat.special_ids.values()) == [320, 321, 322]
     ids, slots = chat.turn("the <vis> star")
     assert slots == [1] and ids == [*chat.words("the"), chat.vis_id, *chat.words("star")]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
+import os
 import random
 import tarfile
 import zipfile
@@ -125,7 +127,7 @@ def test_mirrors_are_tried_in_order(server: FlakyServer, tmp_path: Path) -> None
 
 
 def test_a_dead_server_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"http://127\.0\.0\.1:9/x\.zip: broke off"):
+    with pytest.raises(RunError, match=r"http://127\.0\.0\.1:9/x\.zip: no answer"):
         fetch(Download("x.zip", ("http://127.0.0.1:9/x.zip",), SHA), tmp_path)
 
 
@@ -146,6 +148,54 @@ def test_the_hash_of_first_use_binds_later_downloads(server: FlakyServer, tmp_pa
     with pytest.raises(RunError, match="hash"):
         fetch(download(server, "ok", known=None), tmp_path)
     assert left(tmp_path) == ["hashes.json"]
+
+
+def test_a_cut_off_file_without_a_known_hash_is_not_whole(tmp_path: Path) -> None:
+    rows = json.dumps([{"a": [n]} for n in range(999)]).encode()
+    for name, content, length in (
+        ("x.json", rows, rows.index(b"}", 5000) + 1),  # behind a "}", as a whole file may end
+        ("y.json", rows, rows.index(b"]", 5000) + 1),  # and behind a "]"
+        ("x.tar.gz", tarred({"a": NOISE}), 1_000_000),
+        ("x.zip", CONTENT, len(CONTENT) // 2),
+    ):
+        (tmp_path / name).write_bytes(content)
+        assert fetching.looks_whole(tmp_path / name)
+        (tmp_path / name).write_bytes(content[:length])
+        assert not fetching.looks_whole(tmp_path / name), name
+
+
+def test_a_damaged_archive_of_first_use_does_not_bind(server: FlakyServer, tmp_path: Path) -> None:
+    """Its hash was noted when it came; the whole one, which comes after it was removed, has another."""
+    damaged = bytearray(CONTENT)
+    damaged[len(CONTENT) // 2] ^= 255
+    server.files["x.zip"] = bytes(damaged)
+    way = [{"name": "x.zip", "urls": [f"{server.address}/ok/x.zip"], "unpack": "."}]
+    with pytest.raises(RunError, match="remove it and call this again"):
+        obtain("set", tmp_path, entries=entries(server, way))
+    (tmp_path / "downloads" / "x.zip").unlink()
+    server.files["x.zip"] = CONTENT
+    assert obtain("set", tmp_path, entries=entries(server, way))["files"] == 2
+
+
+def test_a_file_put_there_by_hand_must_be_whole(server: FlakyServer, tmp_path: Path) -> None:
+    place = tmp_path / "downloads" / "x.zip"
+    place.parent.mkdir()
+    place.write_bytes(CONTENT[:-100])
+    with pytest.raises(RunError, match="no whole file of its kind"):
+        fetch(download(server, "gone", known=None), tmp_path)
+    place.write_bytes(CONTENT)
+    assert fetch(download(server, "gone", known=None), tmp_path) == place
+
+
+def test_a_full_disk_is_not_blamed_on_the_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    (tmp_path / "x.zip").write_bytes(CONTENT)
+    monkeypatch.setattr(zipfile.ZipFile, "extract", full)
+    with pytest.raises(RunError, match=r"could not be unpacked below .*: No space left") as problem:
+        unpack(tmp_path / "x.zip", tmp_path / "root")
+    assert "remove" not in str(problem.value)
 
 
 # ---------------------------------------------------------------------------------------------- unpacking, laying out

@@ -67,6 +67,7 @@ def test_points_and_dry_run(grid_file, tmp_path):
     assert list(grid.points())[:2] == ["seed=0,scale=1.0", "seed=0,scale=0.5"] and len(grid.points()) == 6
     dry = run_grid(grid, tmp_path / "out", 2, True, print)
     assert "6 points of 1 notebooks: 6 minutes, 2 at a time" in dry["text"] and not (tmp_path / "out").exists()
+    assert run_grid(grid, None, 256, True, print)["minutes"] == 2, "no fewer than one point takes"
 
 
 @pytest.mark.parametrize(

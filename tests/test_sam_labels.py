@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 
 import big_layouts as layouts
@@ -65,6 +66,21 @@ def rows(root: Path, source: str) -> list[tuple]:
         for path in sorted((root / source).glob("sam_masks*.sqlite"))
         for row in sqlite3.connect(path).execute("select * from masks order by picture, box")
     ]
+
+
+def test_weights_are_told_apart_wherever_they_come_from(sam: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a hub's name as by a folder: the same weights have the same digest, others another."""
+    for loaded in (SamModel, SamProcessor):
+        monkeypatch.setattr(loaded, "from_pretrained", partial(_from_folder, loaded.from_pretrained, sam))
+    by_name, again = (Labeller("facebook/sam-vit-huge").identity for _ in range(2))
+    assert by_name == again and by_name["weights"] == Labeller(sam).identity["weights"]
+    other = Labeller(sam).model
+    torch.nn.init.ones_(next(other.parameters()))
+    assert sam_labels._weights(other) != by_name["weights"]
+
+
+def _from_folder(load, folder: str, name: str, **options):
+    return load(folder, **options)
 
 
 def test_every_box_gets_a_mask_of_its_picture(root: Path, sam: str) -> None:

@@ -18,7 +18,7 @@ import toy_sweep
 from scipy.stats import t as student
 
 from pgpt_lib import project
-from pgpt_lib.commands.sweep import choose, one_cell
+from pgpt_lib.commands.sweep import _minutes_left, choose, one_cell
 from pgpt_lib.config import load_profile
 from pgpt_lib.errors import InputError
 from pgpt_lib.files import read_json, write_json
@@ -484,6 +484,13 @@ def test_the_table_joins_seeds():
     assert rows[0]["Acc@0.5 refcoco/val"] == [0.5, 0.5, 0.5] and rows[0]["questions before"] == 0.75
     text = table.markdown(rows)
     assert "| l1 | 2 | 1,000 | 10 | 0.750 | 0.500 ± 0.000 |" in text and "head" not in text
+
+
+def test_no_number_of_jobs_is_faster_than_the_longest_cell():
+    cell = cell_of("losses", "cpu", terms="l1", seed=0)
+    states = [("to do", 30.0), ("to do", 90.0), ("failed", 60.0), ("done", 500.0), ("lacking", None)]
+    statuses = [engine.Status(cell, state, minutes=minutes) for state, minutes in states]
+    assert [_minutes_left(statuses, jobs) for jobs in (1, 2, 256)] == [180, 90, 90]
 
 
 def test_minutes_are_measured_where_they_can_be():

@@ -16,7 +16,7 @@ from pgpt_lib.data.karpathy import Karpathy
 from pgpt_lib.data.leakage import protected_pictures
 from pgpt_lib.data.phrasings import held_out_phrasing
 from pgpt_lib.errors import InputError
-from pgpt_lib.evaluation.predictions import Prediction
+from pgpt_lib.evaluation.predictions import Prediction, save_predictions
 from pgpt_lib.evaluation.scores import TASKS, score
 from pgpt_lib.text_metrics import ptb_tokenize
 from pgpt_lib.word_scoring import score_answers, score_captions
@@ -165,3 +165,20 @@ def test_answers_of_a_model_are_scored_by_the_benchmarks_rule(root: Path) -> Non
     found = score([Prediction(samples[0], "Dark red."), Prediction(samples[1], "two")])
     assert found["vqa"][0] == pytest.approx((1 + 0.9) / 2)
     assert set(found["questions"]) == {"all", "other", "number"}
+
+
+@pytest.mark.parametrize("name", TABLES["table5"])
+def test_what_evaluate_saves_scores_the_same_as_a_results_file(tmp_path: Path, name: str) -> None:
+    layouts.everything(tmp_path)
+    layouts.karpathy(tmp_path)
+    layouts.picture(tmp_path / "flickr30k" / "images" / "1009434119.jpg")
+    samples = open_benchmark(name, tmp_path).samples()
+    given = [Prediction(s, s.turns[-1].text if i % 2 == 0 else "2 dogs") for i, s in enumerate(samples)]
+    save_predictions(tmp_path / "saved.json", given)
+    dataset, _, split = name.partition("/")
+    own, file = score(given), tmp_path / "saved.json"
+    if "vqa" in dataset:
+        found, want = score_answers(file, tmp_path, dataset, split)["vqa"], own["vqa"]
+    else:
+        found, want = score_captions(file, tmp_path, dataset, split)["cider"], own["caption"]["cider"]
+    assert found == pytest.approx(want)

@@ -81,7 +81,7 @@ def leakage(
     sources: Annotated[str, typer.Option(help="Names, separated by commas; by default all that are there.")] = "",
     json: JsonFlag = False,
 ) -> None:
-    """Count the training records whose pictures a val or test split of RefCOCO/+/g or gRefCOCO holds."""
+    """Count the training records whose pictures a val or test split of RefCOCO/+/g, gRefCOCO or Karpathy holds."""
     from ..data import leakage as guard
     from ..data.sources import open_source, present
 

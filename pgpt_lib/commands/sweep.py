@@ -184,7 +184,9 @@ def _as_data(statuses: Sequence[Status], jobs: int) -> dict[str, Any]:
 
 
 def _minutes_left(statuses: Sequence[Status], jobs: int) -> float:
-    return sum(s.minutes or 0 for s in statuses if s.state not in ("done", "lacking")) / jobs
+    """Minutes that `jobs` at a time take together; however many they are, no fewer than the longest cell."""
+    left = [s.minutes or 0 for s in statuses if s.state not in ("done", "lacking")]
+    return max(sum(left) / jobs, max(left, default=0))
 
 
 def _dry(statuses: Sequence[Status], jobs: int) -> str:

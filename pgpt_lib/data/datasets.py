@@ -17,9 +17,9 @@ from filelock import FileLock
 from ..errors import InputError, RunError
 from ..project import ROOT
 from . import refer_formats
-from .fetch import DOWNLOADS, Download, fetch
+from .fetch import DOWNLOADS, Download, fetch, forget
 from .refcoco import SPLIT_BY, read_json
-from .unpack import put, unfinished, unpack
+from .unpack import DamagedArchive, put, unfinished, unpack
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,11 @@ def _lay_out(
     for entry, path in fetched:
         if "unpack" in entry:
             wanted = entry.get("only")
-            count += unpack(path, root, entry["unpack"], _named(wanted) if wanted else None)
+            try:
+                count += unpack(path, root, entry["unpack"], _named(wanted) if wanted else None)
+            except DamagedArchive:
+                forget(root, path.name)  # else its hash would refuse the whole one that comes after it
+                raise
             if wanted:
                 found = {n: next((root / entry["unpack"]).rglob(n), None) for n in wanted}
                 if lacking := [n for n, place in found.items() if place is None]:
@@ -143,7 +147,12 @@ def _lay_out(
         else:
             sources.append(path)
     if "convert" in way:
-        made = _convert(way["convert"], name, sources, root)
+        try:
+            made = _convert(way["convert"], name, sources, root)
+        except InputError:
+            for _, path in fetched:
+                forget(root, path.name)
+            raise
         logger.info("%s: %s", name, ", ".join(f"{n} refs of {split}" for split, n in made.items()))
         count += 2
     return count

@@ -10,6 +10,7 @@ pooch downloads and checks; what it lacks is added here: resuming, mirrors in or
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 import shutil
@@ -17,6 +18,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,11 +124,12 @@ def fetch(download: Download, root: Path, mirrors: Sequence[str] = ()) -> Path:
         shutil.rmtree(left, ignore_errors=True)
     path, record = folder / download.name, read_json(folder / RECORD) or {}
     known = download.hash or (f"sha256:{record[download.name]['sha256']}" if download.name in record else None)
-    if path.exists() and (known is None or _has_hash(path, known)):
+    if path.exists() and (_has_hash(path, known) if known else looks_whole(path)):
         _record(folder, path, "found in place", download.hash)
         return path
     downloader = Resuming(folder / f".{download.name}.part", download.name)
-    said = [f"{path} has another hash than {known}"] if path.exists() else []
+    wrong = f"has another hash than {known}" if known else "is no whole file of its kind"
+    said = [f"{path} {wrong}"] if path.exists() else []
     for url in [*(f"{base.rstrip('/')}/{download.name}" for base in mirrors), *download.urls]:
         problem = _try(url, path, known, downloader)
         if problem is None:
@@ -154,7 +157,8 @@ def _try(url: str, path: Path, known: str | None, downloader: Resuming) -> str |
         except requests.HTTPError as error:
             return f"HTTP status {error.response.status_code if error.response is not None else 'unknown'}"
         except requests.RequestException as error:
-            problem = f"broke off ({type(error).__name__})"
+            answered = downloader.part.exists()
+            problem = f"{'broke off' if answered else 'no answer'} ({type(error).__name__})"
         except ValueError as error:  # pooch: another hash than expected
             return str(error).split(". ")[0]
         after = downloader.part.stat().st_size if downloader.part.exists() else 0
@@ -166,21 +170,40 @@ def _try(url: str, path: Path, known: str | None, downloader: Resuming) -> str |
 
 
 def looks_whole(path: Path) -> bool:
-    """Whether a file begins and ends as its name promises: what can be told where no hash is known."""
+    """Whether a file is what its name promises, to its end: what can be told where no hash is known.
+
+    Of a zip archive the list of contents, which is at the end; its sums are checked when it is unpacked.
+    """
     kind = "".join(path.suffixes[-2:])
     with path.open("rb") as file:
         start, length = file.read(4), file.seek(0, os.SEEK_END)
         file.seek(max(0, length - 64))
         end = file.read().rstrip()
     if kind.endswith(".zip"):
-        return zipfile.is_zipfile(path)  # by the list of contents, which is at the end
+        return zipfile.is_zipfile(path)
     if kind.endswith((".tar.gz", ".tgz", ".tar")):
-        return tarfile.is_tarfile(path)
+        return _tar_is_whole(path)
     if kind.endswith(".parquet"):
         return start == b"PAR1" and end.endswith(b"PAR1")
     if kind.endswith(".json"):
-        return start.lstrip()[:1] in (b"[", b"{") and end[-1:] in (b"]", b"}")
+        try:
+            return isinstance(json.loads(path.read_bytes()), list | dict)  # one cut off behind a "}" ends well too
+        except (ValueError, RecursionError):
+            return False
     return length > 0
+
+
+def _tar_is_whole(path: Path) -> bool:
+    """Whether a tar archive can be read to its end, where a compressed one has its sum."""
+    try:
+        with tarfile.open(path) as archive:
+            for _ in archive:
+                pass
+            while archive.fileobj and archive.fileobj.read(1 << 20):
+                pass
+    except (tarfile.TarError, zlib.error, EOFError, OSError):
+        return False
+    return True
 
 
 def _has_hash(path: Path, known: str) -> bool:
@@ -199,6 +222,14 @@ def _record(folder: Path, path: Path, origin: str, published: str | None) -> Non
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     entry = {"sha256": digest, "bytes": size, "from": origin, "checked_against": published or "nothing: first use"}
     write_json(folder / RECORD, {**record, path.name: entry})
+
+
+def forget(root: Path, name: str) -> None:
+    """Unbind a file from the hash of its first use, which a damaged file had; a published hash still binds."""
+    place = root / DOWNLOADS / RECORD
+    record = read_json(place) or {}
+    if record.pop(name, None) is not None:
+        write_json(place, record)
 
 
 def _by_hand(download: Download, path: Path, known: str | None, said: Sequence[str]) -> str:

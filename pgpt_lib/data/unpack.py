@@ -16,6 +16,11 @@ from tqdm import tqdm
 
 from ..errors import RunError
 
+
+class DamagedArchive(RunError):
+    """The archive itself cannot be read to its end."""
+
+
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, OSError, EOFError, ValueError)
 
 
@@ -34,7 +39,8 @@ def unpack(archive: Path, root: Path, into: str = ".", only: Callable[[str], boo
         How many files were put in place.
 
     Raises:
-        RunError: no archive, a damaged one, or one without a wanted file. Nothing was put in place.
+        DamagedArchive: no archive, or a damaged one. Nothing was put in place.
+        RunError: it holds no wanted file, or there is no room for its files.
     """
     root.mkdir(parents=True, exist_ok=True)
     for left in root.glob(f".{archive.name}-*"):  # of a process that was killed
@@ -44,7 +50,9 @@ def unpack(archive: Path, root: Path, into: str = ".", only: Callable[[str], boo
         try:
             (_unzip if zipfile.is_zipfile(archive) else _untar)(archive, fresh, only or (lambda _: True))
         except _DAMAGED as error:
-            raise RunError(f"{archive} cannot be unpacked ({error}); remove it and call this again") from None
+            if isinstance(error, OSError) and error.errno:  # of the disk, as when it is full: the archive may be good
+                raise RunError(f"{archive} could not be unpacked below {root}: {error.strerror}") from None
+            raise DamagedArchive(f"{archive} cannot be unpacked ({error}); remove it and call this again") from None
         files = sorted(path for path in fresh.rglob("*") if path.is_file())
         mark = unfinished(archive.name, root)
         mark.touch()

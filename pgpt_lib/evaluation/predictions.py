@@ -177,11 +177,17 @@ def predict(
 def record_of(prediction: Prediction) -> dict[str, Any]:
     """A prediction as JSON: the sample's ids, the first region in COCO's terms (null when none was given), the words.
 
-    `sent_id`, which `score` reads, stands there where the sample has one; answers with several regions list them all.
+    Where the sample has a number of its data set, what `score` and the benchmarks' servers read stands there too:
+    `sent_id`; of a benchmark's question `question_id` and `answer`; of its picture `image_id` and `caption`. Answers
+    with several regions list them all.
     """
     sample, first = prediction.sample, prediction.first
     place = first.to_coco(*sample.size) if first else {"bbox": None, "segmentation": None}
     numbered = {"sent_id": sample.extra["sent_id"]} if "sent_id" in sample.extra else {}
+    if "question_id" in sample.extra:
+        numbered = {"question_id": sample.extra["question_id"], "answer": prediction.text}
+    elif sample.task == "caption" and "number" in sample.extra:
+        numbered = {"image_id": sample.extra["number"], "caption": prediction.text}
     record = {"sample_id": sample.sample_id, **numbered, "task": sample.task, **place, "text": prediction.text}
     if len(prediction.regions) > 1:
         record["regions"] = [region.to_coco(*sample.size) for region in prediction.regions]

@@ -103,7 +103,7 @@ def run_grid(
         steps = plan(
             load_profile(grid.profile), folder, dict(grid.parameters), only=grid.notebooks, notebooks=grid.folder
         )
-        minutes = sum(step.minutes for step in steps) * len(points) / jobs
+        minutes = sum(step.minutes for step in steps) * -(-len(points) // jobs)
         text = "\n".join(
             [*points, f"{len(points)} points of {len(steps)} notebooks: {minutes:.0f} minutes, {jobs} at a time"]
         )
