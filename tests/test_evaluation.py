@@ -377,6 +377,26 @@ def test_the_first_forced_region_is_the_free_running_one(make_model, features, t
     assert free[0].first.mask == forced[0].first.mask
 
 
+def test_a_signal_of_ones_own_is_decoded_in_both_ways(make_model, features, tiny_samples, monkeypatch) -> None:
+    """What it says, a `Region` has no field for."""
+    from pgpt_lib.signals import SIGNALS, DepthSignal
+
+    class Tilt(DepthSignal):
+        name, loss_names = "tilt", ("tilt",)
+
+        def loss_terms(self, prediction, values):
+            return {"tilt": (prediction - values).abs().mean()}
+
+        def restore(self, prediction, placement, threshold=0.5):
+            return {"tilt": float(prediction)}
+
+    monkeypatch.setitem(SIGNALS, "tilt", Tilt)
+    model = make_model(signals=("box", "tilt"))
+    done = evaluate(model, tiny_samples, None, features)
+    assert [len(p.regions) for p in done.forced] == [1, 2, 1]
+    assert done.metrics["teacher_forced"]["acc@0.5"] is not None
+
+
 def truth_comes_back(ask: Callable[[list[Sample]], list[Prediction]], sample: Sample) -> bool:
     """Whether the answer's region follows the true one, with which it is to be compared."""
     question, true = sample.turns[-2:]
