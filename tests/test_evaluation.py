@@ -86,6 +86,12 @@ def test_rec_scores_by_hand() -> None:
     assert scores["acc@0.5"][1:] == [0.25, 0.25]  # one image: nothing to resample
 
 
+def test_the_first_of_several_regions_is_the_answer() -> None:
+    first, second = (replace(rec(LEFT, LEFT), regions=given) for given in ((LEFT, RIGHT), (RIGHT, LEFT)))
+    assert [rec_scores([p])["acc@0.5"][0] for p in (first, second)] == [1, 0]
+    assert [rec_scores([p])["ciou"][0] for p in (first, second)] == [1, 0]
+
+
 def test_no_masks_no_mask_scores() -> None:
     bare = replace(LEFT, mask=None)
     scores = rec_scores([rec(LEFT, bare)])
