@@ -24,7 +24,15 @@ from pgpt_lib.evaluation.by_scene import by_scene
 from pgpt_lib.evaluation.checkpoint import refshapes_samples
 from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores, with_variants
 from pgpt_lib.evaluation.generalised import generalised_scores
-from pgpt_lib.evaluation.grounding import depth_error, fill_box, filled_ciou, rec_scores, set_scores, shuffled
+from pgpt_lib.evaluation.grounding import (
+    depth_error,
+    fill_box,
+    filled_ciou,
+    none_scores,
+    rec_scores,
+    set_scores,
+    shuffled,
+)
 from pgpt_lib.evaluation.predictions import TowerFeatures, batches, max_new_tokens, prompt_of
 from pgpt_lib.evaluation.scores import FORCED_KEYS, REGION_GIVEN
 from pgpt_lib.evaluation.words import caption_scores, false_vis_rates, question_scores
@@ -116,6 +124,8 @@ def test_filled_boxes() -> None:
     assert filled_ciou([rec(true, None)])["predicted_box"] is None  # no mask at all to compare
     bitmap = rle_to_mask(fill_box(Region((0.05, 0.1, 0.1, 0.3)), SIZE))
     assert np.argwhere(bitmap).tolist() == [[1, 1], [2, 1]]
+    between = rle_to_mask(fill_box(Region((0.08, 0.1, 0.18, 0.3)), SIZE))  # from 1.6 to 3.6: centres 2.5 and 3.5
+    assert np.argwhere(between).tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
 
 
 def test_depth_error_beside_the_best_constant() -> None:
@@ -124,6 +134,8 @@ def test_depth_error_beside_the_best_constant() -> None:
     assert (depths["n"], depths["of"]) == (2, 4)
     assert depths["mae"][0] == pytest.approx(0.05)
     assert depths["constant_mae"][0] == pytest.approx(0.3)  # the median, 0.5, is 0.3 from both
+    skewed = [rec(replace(LEFT, depth=true), given[0]) for true in (0.0, 0.2, 0.8)]
+    assert depth_error(skewed)["constant_mae"][0] == pytest.approx(0.8 / 3)  # the median, 0.2, not the mean
     assert depth_error([rec(LEFT, None)]) == {}
 
 
@@ -137,6 +149,12 @@ def test_sets_are_matched_one_to_one() -> None:
     assert scores["merged_iou"][0] == 0.75  # all of the picture, then half of it
     nothing = set_scores([Prediction(asked, "none")])
     assert nothing["set_precision"] is None and nothing["set_recall"][0] == 0 and nothing["merged_iou"][0] == 0
+
+
+def test_none_is_to_be_said_and_nothing_else() -> None:
+    asked = sample("none", "none")
+    answers = [Prediction(asked, "none"), Prediction(asked, "<vis>", (LEFT,)), Prediction(asked, "none <vis>", (LEFT,))]
+    assert none_scores(answers)["accuracy"][0] == pytest.approx(1 / 3)
 
 
 def test_questions_by_type_beside_the_majority() -> None:
