@@ -26,6 +26,7 @@ from .errors import InputError
 FORMAT = 1
 COMPLETE = "COMPLETE"
 WEIGHTS = ("adapter/", "perception.safetensors")  # what a model is, as against how it goes on training
+FILES = (*WEIGHTS, "optimizer.safetensors", "rng.safetensors", "state.json")  # what each checkpoint has
 STEP_NAME = re.compile(r"step_(\d+)")
 # settings of training that change nothing of what it computes, or, as the last two, its last digits alone
 SPOKEN_ONLY = {"save_every", "log_every", "compile", "accumulation"}
@@ -113,6 +114,8 @@ def read_state(path: Path) -> State:
         wanted = {name: (int(entry["bytes"]), str(entry["sha256"])) for name, entry in manifest.items()}
     except (ValueError, KeyError, TypeError, AttributeError):
         raise InputError(f"checkpoint {path}: {COMPLETE} is no list of files; not a checkpoint of pgpt_lib") from None
+    if unlisted := [name for name in FILES if not any(entry.startswith(name) for entry in wanted)]:
+        raise InputError(f"checkpoint {path}: {COMPLETE} does not list {unlisted[0]}; not a checkpoint of pgpt_lib")
     for name, (size, sha256) in wanted.items():
         file = path / name
         if not file.is_file():

@@ -6,7 +6,7 @@ trained on that. So the loop is our own: batched, padded on the left, with a key
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -20,7 +20,7 @@ from .adapters import base_model
 from .batch import Batch, LoadImages
 from .data.sample import Sample
 from .model import PerceptionGPT, locate_positions
-from .regions import Region
+from .regions import Placement, Region
 
 OF_A_REGION = frozenset(entry.name for entry in fields(Region))
 
@@ -196,16 +196,22 @@ def _answer(
         name: torch.stack([step.predictions[name][i] for step, i in picks]) for name in model.signals if picks
     }
     placement = model.placement(sample)
-    decoded = []
-    for k in range(len(picks)):
-        known: dict[str, Any] = {"box": None}
-        for name in predictions:
-            restored = model.signal(name).restore(predictions[name][k], placement, threshold)
-            known |= {key: value for key, value in restored.items() if key in OF_A_REGION}  # else only in `predictions`
-        decoded.append(Region(**known))
+    rows = [{name: values[k] for name, values in predictions.items()} for k in range(len(picks))]
+    decoded = [restored(model, row_of, placement, threshold) for row_of in rows]
     written, representation = model.chat.decode(ids), model.chat.representation
     if representation is None:
         return Answer(written, ids, [], states, predictions, written=written)
     text, failures = representation.mark(written)
     regions = representation.read(written, decoded, sample.size)
     return Answer(text, ids, regions, states, predictions, failures, written)
+
+
+def restored(model: PerceptionGPT, row: Mapping[str, Tensor], placement: Placement, threshold: float) -> Region:
+    """A region in the frame of its original image, from one raw prediction of each signal, by name.
+
+    What a signal says and a `Region` has no field for, as a signal of one's own may, is left out.
+    """
+    known: dict[str, Any] = {"box": None}
+    for name, prediction in row.items():
+        known |= model.signal(name).restore(prediction, placement, threshold)
+    return Region(**{key: value for key, value in known.items() if key in OF_A_REGION})

@@ -102,9 +102,9 @@ class PerceptionGPT(nn.Module):
         words = tuned_table(llm.get_input_embeddings()).detach()[: chat.base_vocabulary].float()
         self.register_buffer("word_rms", words.square().mean().sqrt(), persistent=False)
         self._no_split_modules = list(base_model(self.llm)._no_split_modules or ())  # the blocks, each sharded alone
-        for name, signal in self.signals.items():
+        for name in self.signals:
             if name not in self.input_signals:
-                cast(nn.Module, signal.encoder).requires_grad_(False)  # nothing reads it, so nothing would train it
+                self.signal(name).encoder.requires_grad_(False)  # nothing reads it, so nothing would train it
         self.mask_fusion = None
         if not profile.fusion.shared and any(signal.uses_features for signal in self.signals.values()):
             self.mask_fusion = self._new_fusion()

@@ -140,8 +140,11 @@ def flip(path: Path) -> None:
 
 
 def claim(path: Path, state: str) -> None:
+    """Another `state.json`, listed as it is."""
     (path / "state.json").write_text(state)
-    (path / "COMPLETE").write_text("{}")
+    listed = json.loads((path / "COMPLETE").read_text())
+    listed["state.json"] = checkpoint._fingerprint(path / "state.json")
+    (path / "COMPLETE").write_text(json.dumps(listed))
 
 
 SPOILT = {
@@ -151,6 +154,7 @@ SPOILT = {
     "a file is missing": (lambda p: (p / "rng.safetensors").unlink(), "rng.safetensors is missing"),
     "not complete": (lambda p: (p / "COMPLETE").unlink(), "has no COMPLETE"),
     "empty marker": (lambda p: (p / "COMPLETE").write_text(""), "COMPLETE is no list of files"),
+    "empty list": (lambda p: (p / "COMPLETE").write_text("{}"), "COMPLETE does not list adapter/"),
     "a stranger's": (lambda p: claim(p, "[1]"), "state.json is missing or not ours"),
     "a later format": (lambda p: claim(p, '{"format": 9}'), "format 9"),
 }

@@ -24,7 +24,15 @@ from pgpt_lib.evaluation.by_scene import by_scene
 from pgpt_lib.evaluation.checkpoint import refshapes_samples
 from pgpt_lib.evaluation.dialogue import phrases_of, region_scores, region_variants, spot_caption_scores, with_variants
 from pgpt_lib.evaluation.generalised import generalised_scores
-from pgpt_lib.evaluation.grounding import depth_error, fill_box, filled_ciou, rec_scores, set_scores, shuffled
+from pgpt_lib.evaluation.grounding import (
+    depth_error,
+    fill_box,
+    filled_ciou,
+    none_scores,
+    rec_scores,
+    set_scores,
+    shuffled,
+)
 from pgpt_lib.evaluation.predictions import TowerFeatures, batches, max_new_tokens, prompt_of
 from pgpt_lib.evaluation.scores import FORCED_KEYS, REGION_GIVEN
 from pgpt_lib.evaluation.words import caption_scores, false_vis_rates, question_scores
@@ -86,6 +94,12 @@ def test_rec_scores_by_hand() -> None:
     assert scores["acc@0.5"][1:] == [0.25, 0.25]  # one image: nothing to resample
 
 
+def test_the_first_of_several_regions_is_the_answer() -> None:
+    first, second = (replace(rec(LEFT, LEFT), regions=given) for given in ((LEFT, RIGHT), (RIGHT, LEFT)))
+    assert [rec_scores([p])["acc@0.5"][0] for p in (first, second)] == [1, 0]
+    assert [rec_scores([p])["ciou"][0] for p in (first, second)] == [1, 0]
+
+
 def test_no_masks_no_mask_scores() -> None:
     bare = replace(LEFT, mask=None)
     scores = rec_scores([rec(LEFT, bare)])
@@ -110,6 +124,8 @@ def test_filled_boxes() -> None:
     assert filled_ciou([rec(true, None)])["predicted_box"] is None  # no mask at all to compare
     bitmap = rle_to_mask(fill_box(Region((0.05, 0.1, 0.1, 0.3)), SIZE))
     assert np.argwhere(bitmap).tolist() == [[1, 1], [2, 1]]
+    between = rle_to_mask(fill_box(Region((0.08, 0.1, 0.18, 0.3)), SIZE))  # from 1.6 to 3.6: centres 2.5 and 3.5
+    assert np.argwhere(between).tolist() == [[1, 2], [1, 3], [2, 2], [2, 3]]
 
 
 def test_depth_error_beside_the_best_constant() -> None:
@@ -118,6 +134,8 @@ def test_depth_error_beside_the_best_constant() -> None:
     assert (depths["n"], depths["of"]) == (2, 4)
     assert depths["mae"][0] == pytest.approx(0.05)
     assert depths["constant_mae"][0] == pytest.approx(0.3)  # the median, 0.5, is 0.3 from both
+    skewed = [rec(replace(LEFT, depth=true), given[0]) for true in (0.0, 0.2, 0.8)]
+    assert depth_error(skewed)["constant_mae"][0] == pytest.approx(0.8 / 3)  # the median, 0.2, not the mean
     assert depth_error([rec(LEFT, None)]) == {}
 
 
@@ -131,6 +149,12 @@ def test_sets_are_matched_one_to_one() -> None:
     assert scores["merged_iou"][0] == 0.75  # all of the picture, then half of it
     nothing = set_scores([Prediction(asked, "none")])
     assert nothing["set_precision"] is None and nothing["set_recall"][0] == 0 and nothing["merged_iou"][0] == 0
+
+
+def test_none_is_to_be_said_and_nothing_else() -> None:
+    asked = sample("none", "none")
+    answers = [Prediction(asked, "none"), Prediction(asked, "<vis>", (LEFT,)), Prediction(asked, "none <vis>", (LEFT,))]
+    assert none_scores(answers)["accuracy"][0] == pytest.approx(1 / 3)
 
 
 def test_questions_by_type_beside_the_majority() -> None:
@@ -375,6 +399,26 @@ def test_the_first_forced_region_is_the_free_running_one(make_model, features, t
     free = predict(model, tiny_samples[:1], None, features)
     assert free[0].first.box == pytest.approx(forced[0].first.box, abs=1e-5)
     assert free[0].first.mask == forced[0].first.mask
+
+
+def test_a_signal_of_ones_own_is_decoded_in_both_ways(make_model, features, tiny_samples, monkeypatch) -> None:
+    """What it says, a `Region` has no field for."""
+    from pgpt_lib.signals import SIGNALS, DepthSignal
+
+    class Tilt(DepthSignal):
+        name, loss_names = "tilt", ("tilt",)
+
+        def loss_terms(self, prediction, values):
+            return {"tilt": (prediction - values).abs().mean()}
+
+        def restore(self, prediction, placement, threshold=0.5):
+            return {"tilt": float(prediction)}
+
+    monkeypatch.setitem(SIGNALS, "tilt", Tilt)
+    model = make_model(signals=("box", "tilt"))
+    done = evaluate(model, tiny_samples, None, features)
+    assert [len(p.regions) for p in done.forced] == [1, 2, 1]
+    assert done.metrics["teacher_forced"]["acc@0.5"] is not None
 
 
 def truth_comes_back(ask: Callable[[list[Sample]], list[Prediction]], sample: Sample) -> bool:

@@ -95,6 +95,15 @@ def test_intervals_hold_their_value_and_repeat(seed: int, entries: int, images: 
         assert result == pytest.approx([result[0]] * 3), "one image: nothing to draw"
 
 
+def test_sentences_of_one_image_are_drawn_together() -> None:
+    """With a single image there is nothing to draw, however many sentences it has."""
+    sentences = [SentenceRecord("a", iou, mask=(round(10 * iou), 10), mask_given=True) for iou in (0.9, 0.1, 0.6, 0.2)]
+    scores = summarise(sentences) | summarise_sets([SetRecord("a", k, 2, 2, (k, 4)) for k in range(3)])
+    metrics = {key: value for key, value in scores.items() if isinstance(value, list)}
+    assert len(metrics) == 12 and all(m == pytest.approx([m[0]] * 3) for m in metrics.values()), metrics
+    assert value(scores["acc@0.5"]) == value(scores["set_f1"]) == 0.5
+
+
 def test_an_interval_does_not_hang_on_the_names_of_images() -> None:
     hits = np.random.default_rng(0).random(30) < 0.5
     numbers = [i // 2 for i in range(30)]

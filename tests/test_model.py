@@ -237,6 +237,16 @@ def test_dropout_of_parts_is_seeded_and_leaves_one(samples) -> None:
     assert (kept[0]["box"][1::3]).all() and (kept[0]["mask"][2::3]).all()
 
 
+def test_a_batch_shows_its_regions_without_the_dropped_parts(model, samples, features) -> None:
+    """What is to be decoded stays whole."""
+    whole, halved = (model.collate(samples, features, input_dropout=rate) for rate in (0.0, 1.0))
+    parts = [torch.stack([batch.visible["box"], batch.visible["mask"]]).sum(0) for batch in (whole, halved)]
+    assert (parts[0] == 2).any() and (parts[1] == 1).all()
+    for name in ("box", "mask"):
+        assert torch.equal(halved.targets[name][1], whole.targets[name][1])
+        assert torch.equal(whole.visible[name], whole.targets[name][1])
+
+
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("tuning", ["lora", "full", "frozen"])
 def test_saved_and_reloaded_equals_original(

@@ -7,11 +7,11 @@ sees the true earlier ones.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 
 from ..data.sample import Images, Sample
+from ..generation import restored
 from ..model import PerceptionGPT
 from ..processes import merged, own_share
 from ..regions import Region
@@ -66,9 +66,7 @@ def _decode(
     placements = [p for p, answer in zip(batch.placements, batch.vis_is_answer.tolist(), strict=True) if answer]
     found: list[list[Region]] = [[] for _ in samples]
     for k, row in enumerate(rows.tolist()):
-        fields: dict[str, Any] = {"box": None}
-        for name, prediction in decoded.items():
-            fields |= model.signal(name).restore(prediction[k], placements[k], threshold)
-        found[row].append(Region(**fields))
+        one = {name: prediction[k] for name, prediction in decoded.items()}
+        found[row].append(restored(model, one, placements[k], threshold))
     # Earlier answers of a dialogue are decoded too; the last turn's regions are the last ones.
     return [tuple(f[len(f) - len(s.turns[-1].regions) :]) for f, s in zip(found, samples, strict=True)]

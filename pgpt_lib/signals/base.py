@@ -27,11 +27,14 @@ class Signal(nn.Module, ABC):
         name: the key in `SIGNALS`, in a profile and in `model.signals`.
         loss_names: the terms that `losses` returns; a profile weighs them by these names (1 where it names none).
         uses_features: whether `decode` looks at the visual features.
+        encoder: the module that `encode` runs; it is frozen where a signal is only read from states, and has a learning
+            rate of its own (`training.encoder_lr`) where it is not.
     """
 
     name: ClassVar[str]
     loss_names: ClassVar[tuple[str, ...]]
     uses_features: ClassVar[bool] = False
+    encoder: nn.Module
 
     def __init__(self, hidden_size: int, feature_size: int, grid: int) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ than a third of the picture. The paper (section 3.1) does not say how its encode
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -89,8 +89,7 @@ def example_regions(image_size: int, rng: np.random.Generator, count: int = EXAM
 
 def _fit_last_layer(signal: Signal, values: Tensor, targets: Tensor) -> None:
     """Ridge regression of targets [R, H] on what the last linear layer of the signal's encoder is given."""
-    encoder = cast(nn.Module, signal.encoder)
-    last = [module for module in encoder.modules() if isinstance(module, nn.Linear)][-1]
+    last = [module for module in signal.encoder.modules() if isinstance(module, nn.Linear)][-1]
     seen: list[Tensor] = []
     handle = last.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
     signal.encode(values)
