@@ -15,6 +15,7 @@ from .files import read_json
 from .report import SERIES
 
 SETTINGS = ("profile", "data", "seed", "commit", "checkpoint", "machine", "versions")
+PROFILE = "config."  # a setting of the profile
 
 
 def compare_reports(a: Path, b: Path) -> dict[str, Any]:
@@ -36,7 +37,7 @@ def compare_reports(a: Path, b: Path) -> dict[str, Any]:
     shared = [name for name in ours if name in theirs]
     rows = [_row(name, ours[name], theirs[name]) for name in shared]
     judged = [row for row in rows if row["within"] is not None]
-    settings = _differing(_settings(a, first), _settings(b, second))
+    settings = _differing(*_comparable(_settings(a, first), _settings(b, second)))
     verdicts = [{k: v["verdict"] for k, v in report.get("claims", {}).items()} for report in (first, second)]
     within = sum(row["within"] for row in judged)
     return {
@@ -84,7 +85,17 @@ def _settings(path: Path, report: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(_flat({key: report.get(key) for key in SETTINGS}, separator="."))
     folder = path if path.is_dir() else path.parent
     results = [result for file in sorted(folder.glob(SERIES)) if isinstance(result := read_json(file), dict)]
-    return found | (dict(_flat(results[-1]["config"], "config.", ".")) if results and "config" in results[-1] else {})
+    return found | (dict(_flat(results[-1]["config"], PROFILE, ".")) if results and "config" in results[-1] else {})
+
+
+def _comparable(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
+    """Both reports' settings; where one of them lies alone, the profile's are unknown, which is no difference."""
+    known = [any(name.startswith(PROFILE) for name in side) for side in (a, b)]
+    if known[0] == known[1]:
+        return [a, b]
+    told = {True: "known", False: "unknown, no notebook's result.json beside the report"}
+    rest = [{name: value for name, value in side.items() if not name.startswith(PROFILE)} for side in (a, b)]
+    return [side | {"profile's settings": told[has]} for side, has in zip(rest, known, strict=True)]
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "", separator: str = ": ") -> Iterator[tuple[str, Any]]:
@@ -130,8 +141,8 @@ def _summary(within: int, compared: int, settings: Mapping[str, Any]) -> str:
         return "The reports have no metric with an interval in common."
     sentence = f"{within} of {compared} metrics within the published interval"
     other = [name for name in ("profile", "seed") if name in settings]
-    other += sorted(name for name in settings if name.startswith("config."))
-    return sentence + (f", with another {', '.join(n.removeprefix('config.') for n in other)}." if other else ".")
+    other += sorted(name for name in settings if name.startswith(PROFILE))
+    return sentence + (f", with another {', '.join(n.removeprefix(PROFILE) for n in other)}." if other else ".")
 
 
 def _change(row: Mapping[str, Any]) -> str:

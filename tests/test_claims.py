@@ -337,6 +337,14 @@ def test_a_report_agrees_with_itself(pair):
     assert describe(found) == found["summary"]
 
 
+def test_settings_of_a_report_that_lies_alone_are_unknown_not_others(pair):
+    (pair[1] / "05_x" / "result.json").unlink()
+    found = compare_reports(*pair)
+    assert found["summary"].endswith("with another seed.")
+    assert [side.partition(",")[0] for side in found["settings"].pop("profile's settings")] == ["known", "unknown"]
+    assert found["settings"] == {"seed": [0, 1]}
+
+
 def test_a_metric_that_became_null_is_outside(pair):
     report = json.loads((pair[1] / "report.json").read_text())
     report["metrics"][MAIN]["ciou"] = None

@@ -343,11 +343,13 @@ def test_a_feedback_page_needs_no_network():
     page = (
         f"<head>{script}</head><p>$$a &lt; \\text{{b}}$$ and $x_1$, a <a href="
         '"../docs/glossary.md#iou">mean <em>IoU</em></a>, <a href="#top">top</a></p>'
+        '<li><a href="#my_giou_check">Test cell</a> (Score: 0.0 / 2.0)</li>'
         "<p>it costs $5 or \\$6$, $\\nothing{known}$</p><pre>echo $HOME $PATH</pre><code>$a$</code>"
     )
     alone = on_its_own(page)
     assert "https:" not in alone.replace("http://www.w3.org", "") and "script" not in alone
     assert alone.count("<math ") == 2 and 'display="block"' in alone and "<msub>" in alone
+    assert '<a href="#my_giou_check">my_giou</a> (Score: 0.0' in alone
     assert "a mean <em>IoU</em>, <a" in alone and '<a href="#top">top</a>' in alone
     for kept in ("it costs $5 or \\$6$", "$\\nothing{known}$", "<pre>echo $HOME $PATH</pre>", "<code>$a$</code>"):
         assert kept in alone

@@ -107,9 +107,12 @@ def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_pat
     (short / "hidden.json").write_text(json.dumps(boxes(truths["hidden"], most)[1:]))
     (hand_in(handed / "empty", truths, half, most) / "open.json").unlink()
     (hand_in(handed / "broken", truths, half, most) / "result.json").write_text("{")
+    (handed / "late").mkdir()
+    (handed / ".hidden").mkdir()
+    (handed / "notes.txt").touch()
     table = leaderboard(handed, splits["open"], splits["hidden"], base)
     rows = {row["folder"]: row for row in table["rows"]}
-    assert [row["folder"] for row in table["rows"][:2]] == ["good", "plain"] and table["refused"] == 7
+    assert [row["folder"] for row in table["rows"][:2]] == ["good", "plain"] and table["refused"] == 8
     assert rows["good"]["score"] == pytest.approx(most / hidden)
     assert rows["good"]["points"] == rows["good"]["of"] == 40 and rows["plain"]["points"] == 10
     for name, reason in {
@@ -120,6 +123,7 @@ def test_the_leaderboard_ranks_by_hidden_scores_and_refuses_false_claims(tmp_pat
         "short": "hidden.json leaves out 1 questions",
         "empty": "open.json",
         "broken": "no JSON object",
+        "late": "it holds no result.json",
     }.items():
         assert reason in rows[name]["refused"] and rows[name]["points"] == 0, name
     assert leaderboard(handed, splits["open"], splits["hidden"])["rows"][0]["points"] == 10  # nothing to be better than

@@ -19,6 +19,7 @@ import nbformat
 import pytest
 from browser import find_browser, free_port, open_page, wait_for_port
 
+from pgpt_lib.demo import intake
 from pgpt_lib.notebook import HEADLESS, RUN_TOKEN
 from pgpt_lib.project import ROOT
 
@@ -37,6 +38,13 @@ CELL = """i => {
         errors: outputs.filter(o => o.output_type === "error").map(o => `${o.ename}: ${o.evalue}`),
     };
 }"""
+PAD = """from pgpt_lib.config import load_profile
+from pgpt_lib.demo.desk_view import DeskView
+from pgpt_lib.demo.session import Speaker
+from pgpt_lib.model import build_model
+
+view = DeskView(Speaker(build_model(load_profile("smoke"), 0), "untrained"))
+view.show()"""
 READY = """() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "idle"
     && jupyterapp.shell.currentWidget.content?.widgets?.length > 0"""
 
@@ -121,6 +129,15 @@ def move_controls(page: Any) -> int:
     return int(controls.count())
 
 
+def start_at_the_top(page: Any, address: str) -> None:
+    """Open a notebook in JupyterLab with its first cell chosen."""
+    page.goto(address)
+    page.wait_for_function(READY)
+    page.locator(".jp-Notebook .jp-Cell").first.click()
+    page.keyboard.press("Escape")
+    page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
+
+
 def test_a_browser_that_is_needed_is_an_error_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(browser, "BROWSERS", ("no-such-browser",))
     monkeypatch.setenv(browser.NEEDED, "1")
@@ -137,11 +154,7 @@ def test_a_lesson_runs_cell_by_cell_and_its_widgets_move(lab: tuple[str, Path], 
     address, folder = lab
     name, moved = put(lesson, folder), list[int]()
     with open_page(1280, 1000, timeout_seconds=2 * SILENT) as page:
-        page.goto(f"{address}/tree/{name}")
-        page.wait_for_function(READY)
-        page.locator(".jp-Notebook .jp-Cell").first.click()
-        page.keyboard.press("Escape")
-        page.evaluate("() => { jupyterapp.shell.currentWidget.content.activeCellIndex = 0; }")
+        start_at_the_top(page, f"{address}/tree/{name}")
         for index in range(page.evaluate("() => jupyterapp.shell.currentWidget.content.widgets.length")):
             state = run_cell(page, index)
             assert not state["errors"], f"cell {index}, {state['first']!r}: {state['errors'][0]}"
@@ -156,3 +169,49 @@ def test_a_lesson_runs_cell_by_cell_and_its_widgets_move(lab: tuple[str, Path], 
                 page.locator(".jp-Notebook").press("Escape")
     assert moved and all(moved), f"controls that were moved, by view: {moved}"
     assert (folder / "out" / lesson / "result.json").exists()
+
+
+@pytest.mark.slow
+def test_the_pad_of_notebook_11_is_drawn_on_and_clicked(lab: tuple[str, Path]) -> None:
+    from playwright.sync_api import expect
+
+    address, folder = lab
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
+    lesson = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(PAD)], metadata=kernel)
+    nbformat.write(lesson, folder / "pad.ipynb")
+    with open_page(1280, 1000, timeout_seconds=2 * SILENT) as page:
+        start_at_the_top(page, f"{address}/tree/pad.ipynb")
+        assert not run_cell(page, 0)["errors"]
+        pad, ask = page.locator(".pgpt-pad"), page.get_by_role("button", name="Ask")
+        outline, remove = pad.locator("div"), page.get_by_role("button", name="Remove the box")
+        pad.scroll_into_view_if_needed()
+        area = pad.locator("img").bounding_box()
+
+        def at(x: float, y: float) -> tuple[float, float]:
+            return area["x"] + x * area["width"], area["y"] + y * area["height"]
+
+        def drawn() -> list[float]:
+            """The outline's (x1, y1, x2, y2) as shares of the picture."""
+            left, top, right, bottom = outline.evaluate(
+                "e => ['left', 'top', 'right', 'bottom'].map(side => parseFloat(e.style[side]) / 100)"
+            )
+            return [left, top, 1 - right, 1 - bottom]
+
+        page.mouse.move(*at(0.8, 0.75))
+        page.mouse.down()
+        page.mouse.move(*at(0.5, 0.5), steps=4)
+        page.mouse.move(*at(0.2, 0.25), steps=4)
+        page.mouse.up()
+        expect(remove).to_be_enabled()  # the kernel knows the box
+        assert drawn() == pytest.approx([0.2, 0.25, 0.8, 0.75], abs=0.01)
+        expect(page.get_by_label("question")).to_have_value("what is the thing in <vis> ?")
+        ask.click()
+        page.locator(".said").wait_for()
+        remove.click()
+        expect(outline).to_be_hidden()
+        x1, y1, x2, y2 = box = intake.pictures("smoke")["scene 1"]().objects[-1].box
+        pad.scroll_into_view_if_needed()
+        area = pad.locator("img").bounding_box()
+        page.mouse.click(*at((x1 + x2) / 2, (y1 + y2) / 2))
+        expect(outline).to_be_visible()
+        assert drawn() == pytest.approx(box, abs=0.01)

@@ -44,7 +44,7 @@ def check_giou_test(solution: Function, seed: int = 0) -> None:
         "a test of GIoU",
         solution,
         right={"a plain GIoU": giou, "one in double precision": lambda a, b: giou(a.double(), b.double()),
-               "one box at a time": loops, "one with a small constant": lambda a, b: giou(a, b) - 1e-7},
+               "one box at a time": loops, "one that is 1e-7 off by rounding": lambda a, b: giou(a, b) - 1e-7},
         wrong={
             "the released code's, which reads corners as centre and size": lambda a, b: giou(_corners(a), _corners(b)),
             "one that reads corners as corner and size": lambda a, b: giou(_sized(a), _sized(b)),
@@ -56,6 +56,7 @@ def check_giou_test(solution: Function, seed: int = 0) -> None:
         },
         forbidden=["pgpt_lib.boxes.generalized_iou", "pgpt_lib.losses.giou_loss", "pgpt_lib.checks.losses.check_giou"],
         seed=seed,
+        refuses="is what you expect of your pairs right, and compared with a tolerance?",
     )  # fmt: skip
 
 
@@ -99,6 +100,7 @@ def check_code_test(solution: Function, seed: int = 0) -> None:
         wrong={name: fed(code) for name, code in wrong.items()},
         forbidden=["pgpt_lib.checks.grids.check_position_code"],
         seed=seed,
+        refuses="do you leave out the diagonal, where each cell meets itself?",
         call=lambda given: solution(given()),
     )
 
@@ -140,6 +142,7 @@ def check_dice_test(solution: Function, seed: int = 0) -> None:
         },
         forbidden=["pgpt_lib.losses.dice_loss", "pgpt_lib.checks.losses.check_dice"],
         seed=seed,
+        refuses="is what you expect of your masks right, and compared with a tolerance?",
     )  # fmt: skip
 
 
@@ -198,12 +201,13 @@ def _judge(
     wrong: Mapping[str, Function],
     forbidden: tuple[str, ...] | list[str],
     seed: int,
+    refuses: str,
     call: Function | None = None,
 ) -> None:
     """Give a test every implementation and compare its verdicts with the truth.
 
     Each is given twice, in an order that the seed draws and without its name, so that only what it computes tells right
-    ones from wrong ones.
+    ones from wrong ones. `refuses` is asked of a test that turns all of them down.
 
     Raises:
         CheckFailed: it turns down a right one, lets a wrong one pass, changes its mind, or returns no verdict.
@@ -224,7 +228,7 @@ def _judge(
     if all(verdicts.values()):
         raise CheckFailed("your test lets everything pass")
     if not any(verdicts.values()):
-        raise CheckFailed("your test turns everything down")
+        raise CheckFailed(f"your test turns everything down: {refuses}")
     if all(verdicts[what] != (what in right) for what in verdicts):
         raise CheckFailed("your verdicts are the wrong way round: True is for right ones")
     for what in right:
@@ -232,7 +236,7 @@ def _judge(
             raise CheckFailed(f"your test turns down {what}, which is right")
     for what in wrong:
         if verdicts[what]:
-            raise CheckFailed(f"your test lets {what} pass")
+            raise CheckFailed(f"your test lets pass {what}")
     passed(name)
 
 

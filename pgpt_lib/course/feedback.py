@@ -18,6 +18,7 @@ MATHJAX = re.compile(r"<!-- Load mathjax -->.*?<!-- End of mathjax configuration
 VERBATIM = re.compile(r"(<(?:pre|code|script|style)\b.*?</(?:pre|code|script|style)>)", re.S)
 FORMULA = re.compile(r"(?<!\\)\$\$(.+?)\$\$|(?<![\\$])\$(?![\s$])([^$]+?)(?<![\s\\])\$(?!\d)", re.S)
 HINTS = "<style>summary { display: list-item; cursor: pointer }</style>"  # nbgrader's own takes their triangle away
+CONTENTS = re.compile(r'(<a href="#(\w+)_check">)Test cell(?=</a>)')
 ELSEWHERE = re.compile(r'<a href="\.\./[^"]*"[^>]*>(.*?)</a>', re.S)
 
 
@@ -73,9 +74,11 @@ def on_its_own(page: str) -> str:
 
     nbgrader's page fetches a script to draw formulas, so that they are raw LaTeX without a network, and a foreign
     host learns who reads feedback. They become MathML here. Links to files beside the lesson lead nowhere from a page
-    that is handed back, and become plain words.
+    that is handed back, and become plain words. Each line of the scores at its head names its exercise, where nbgrader
+    says "Test cell".
     """
-    parts = VERBATIM.split(MATHJAX.sub("", page).replace("</head>", f"{HINTS}</head>", 1))
+    page = CONTENTS.sub(r"\1\2", MATHJAX.sub("", page))
+    parts = VERBATIM.split(page.replace("</head>", f"{HINTS}</head>", 1))
     return "".join(p if i % 2 else ELSEWHERE.sub(r"\1", FORMULA.sub(_drawn, p)) for i, p in enumerate(parts))
 
 

@@ -34,7 +34,7 @@ def leaderboard(folder: Path, open_truth: Path, hidden_truth: Path, baseline: Pa
     """Score and rank every hand-in.
 
     Args:
-        folder: its subfolders hold `result.json`, `open.json` and `hidden.json`.
+        folder: its subfolders hold `result.json`, `open.json` and `hidden.json`; one without `result.json` is refused.
         open_truth, hidden_truth: what `course split` wrote.
         baseline: a hand-in to be better than, for better-boxes; its budget is the others'.
 
@@ -49,8 +49,8 @@ def leaderboard(folder: Path, open_truth: Path, hidden_truth: Path, baseline: Pa
     """
     if not folder.is_dir():
         raise InputError(f"--results {folder} is no folder")
-    found = sorted(path.parent for path in folder.glob("*/result.json"))
-    if not found:
+    found = sorted(path for path in folder.glob("[!.]*/") if path.is_dir())
+    if not any((path / "result.json").exists() for path in found):
         raise InputError(f"--results {folder} holds no FOLDER/result.json")
     truths = {name: truths_of(RefCOCO(root / "truth", DATASET, SPLIT)) for name, root in
               (("open", open_truth), ("hidden", hidden_truth))}  # fmt: skip
@@ -76,6 +76,8 @@ def examine(folder: Path, truths: Mapping[str, Sequence[Truth]]) -> dict[str, An
     Raises:
         Refused: a file is missing or broken, or the open predictions do not score as claimed.
     """
+    if not (folder / "result.json").exists():
+        raise Refused("it holds no result.json")
     result = read_json(folder / "result.json")
     if not isinstance(result, dict):
         raise Refused("result.json is no JSON object")
