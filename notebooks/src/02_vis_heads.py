@@ -615,9 +615,9 @@ for row, (seen, label) in zip(axes, ((1.0, "sees the picture"), (0.0, "embedding
 run.figure(fig, "masks", alt="One object's mask after embeddings of 2 to 64 numbers, with and without the picture")
 
 # %% [markdown]
-# The upper row snaps to the object's outline or misses the object; the lower row draws blobs that sharpen with the
-# width. The same division of labour holds in the full model, where a language model's state takes the place of the
-# encoder's code.
+# The upper row follows edges that the picture has, of this object or, where the code misleads it, of another. The lower
+# row must draw from the code alone: a blob in about the right place, without the finer parts of the outline. The same
+# division of labour holds in the full model, where a language model's state takes the place of the encoder's code.
 #
 # ## 6 · Both in one token
 #
