@@ -25,6 +25,7 @@ from .regions import Region, rle_to_mask
 
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 TRUTH, PREDICTION, QUIET = "#009E73", "#D55E00", "#8A8F94"
+TINT = 0.13  # of a region's mask: more would change the colour by which its object is named
 # One colour a representation, everywhere: the paper's embedding, Shikra's digits, Kosmos-2's location tokens.
 REPRESENTATIONS = {"embedding": "#0072B2", "numerical": "#E69F00", "vocabulary": "#CC79A7"}
 
@@ -116,7 +117,7 @@ def draw_regions(
             mask = rle_to_mask(region.mask)
             if mask.shape != (height, width):
                 raise InputError(f"the mask of region {index} is {mask.shape}, the picture {(height, width)}")
-            draw_mask(mask, ax, color)
+            draw_mask(mask, ax, color, TINT)
             if mask.any():
                 corner = (float(np.where(mask.any(0))[0][0]), float(np.where(mask.any(1))[0][0]))
         if region.box is not None:
@@ -181,7 +182,7 @@ def learning_curves(
     smooth: float = 0.0,
     log_scale: bool = False,
 ) -> Figure:
-    """One panel a key, one line a run.
+    """One panel a key, at most four side by side; one line a run.
 
     Args:
         logs: a run's name to its JSONL file, or to its records.
@@ -196,9 +197,13 @@ def learning_curves(
             found = found.get(part) if isinstance(found, Mapping) else None
         return found
 
-    fig, axes = plt.subplots(1, len(keys), figsize=(3.4 * len(keys), 2.8), squeeze=False)
+    columns = min(4, len(keys))  # more side by side are shrunk on a page until nobody can read them
+    rows = -(-len(keys) // columns)
+    fig, axes = plt.subplots(rows, columns, figsize=(3.0 * columns, 2.6 * rows), squeeze=False)
+    for ax in axes.flat[len(keys) :]:
+        ax.remove()
     runs = {name: read_log(log) if isinstance(log, str | Path) else list(log) for name, log in logs.items()}
-    for ax, key in zip(axes[0], keys, strict=True):
+    for ax, key in zip(axes.flat[: len(keys)], keys, strict=True):
         for index, (name, records) in enumerate(runs.items()):
             points = [(value(r, x), value(r, key)) for r in records if value(r, key) is not None]
             if not points:

@@ -83,7 +83,7 @@ class Region:
     Attributes:
         box: (x1, y1, x2, y2), float64, in [0, 1] of the original image, x1 <= x2 and y1 <= y2; None when unknown.
         mask: compressed COCO RLE at the original image's size; None when unknown.
-        depth: place in the order from the viewer (0, nearest) to the background (1); None when unknown.
+        depth: place in the order of objects from the viewer, 0 the nearest, 1 the farthest; None when unknown.
 
     Raises:
         InputError: a coordinate or depth that is not finite or out of range, corners in the wrong order, no valid RLE.

@@ -107,7 +107,7 @@ def _facts(report: Mapping[str, Any]) -> Table:
         "checkpoint": report["checkpoint"] or "none",
         "versions": ", ".join(f"{name} {version}" for name, version in report["versions"].items()),
     }
-    return _table((), facts.items())
+    return _table((), facts.items(), words=True)
 
 
 def _tables(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from pgpt_lib import diagrams, plots, widgets
+from pgpt_lib.data.refshapes.levels import COLOURS
 from pgpt_lib.data.sample import Turn
 from pgpt_lib.errors import InputError
 from pgpt_lib.regions import Region, mask_to_rle
@@ -42,6 +43,17 @@ def test_regions_lie_in_the_pixels_of_the_picture():
     assert "it" in texts(ax)
 
 
+def test_a_region_leaves_its_object_the_colour_it_is_named_by():
+    """No tint moves a colour of RefShapes as far as to the next one."""
+    named = np.array([*COLOURS.values()], float)
+    apart = np.abs(named[:, None] - named).sum(2)
+    next_one = np.where(apart > 0, apart, np.inf).min(1)
+    for color in plots.PALETTE:
+        ax = plots.draw_regions(IMAGE, [REGION], colors=[color])
+        *tinted, alpha = ax.images[1].get_array()[15, 35]
+        assert (alpha * np.abs(named - 255 * np.array(tinted)).sum(1) < next_one).all()
+
+
 @pytest.mark.parametrize(
     ("regions", "labels", "message"),
     [
@@ -66,6 +78,7 @@ def test_learning_curves_read_logs_and_reach_into_records(tmp_path):
     )
     fig = plots.learning_curves({"run": path}, ["losses.box"], smooth=0.5)
     assert fig.axes[0].lines[0].get_ydata().tolist() == [1, 0.5]
+    assert len({ax.get_subplotspec().colspan.start for ax in plots.learning_curves({"": path}, ["step"] * 7).axes}) == 4
     path.write_text('{"step": 1}\nnot json\n{"step": 2}\n')
     with pytest.raises(InputError, match="line 2"):
         plots.read_log(path)

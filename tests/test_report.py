@@ -107,6 +107,7 @@ def test_both_pages_hold_the_same_tables_and_verdicts(out):
     assert [words(head) for head in heads] == [words(head) for head in re.findall(r"^#+ (.*)$", text, re.M)]
     pictures = re.findall(r'<img src="([^"]+)"', page)
     assert pictures == re.findall(r"^!\[.*?\]\((.+)\)$", text, re.M) and len(pictures) == 4 + 3
+    assert '<div class="scroll words"><table><tbody><tr><td>machine</td>' in page  # wraps: versions fit on no screen
 
 
 def test_the_papers_figures_stand_with_ours_and_where_they_were_made(out):

@@ -349,9 +349,10 @@ run.figure(fig, "probes", alt="Accuracy of linear probes for colour and shape by
 
 # %% [markdown]
 # Two things to read here. The pretrained tower beats its random twin by far, with bands that lie wide apart, where
-# training matters: *shape* needs several patches to be seen together. And the two questions peak in different layers:
-# colour can be read from the very first and is partly given up on the way to the top; shape is only there after some
-# layers. No single layer is best for both, so there is something to fuse.
+# training matters: *shape* needs several patches to be seen together. And in DINOv2 the two questions peak in different
+# layers: colour can be read from the very first and is partly given up on the way to the top; shape is only there after
+# some layers. No single layer is best for both, so there is something to fuse. (The tower of `smoke` was trained on
+# RefShapes alone, by the words of its captions, and keeps colour to the end.)
 
 # %% [markdown]
 # ### Exercise 3: the probe itself (★★☆, 20 minutes)
@@ -520,7 +521,7 @@ run.figure(fig, "weights", alt="Learned fusion weights by layer, one set for eac
 
 # %% [markdown]
 # The weights move away from the mean, and differently for each question. How well they agree with the probes, as a
-# correlation over layers (1 would be perfect agreement, 0 none):
+# correlation over layers (1 would be perfect agreement, 0 none, `nan` that a probe finds all layers equally good):
 
 # %%
 accuracies = {word: probes[word, tower.name].accuracy for word in questions}

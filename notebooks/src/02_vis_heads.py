@@ -591,16 +591,17 @@ for label in ("sees the picture", "embedding alone"):
     ax.plot(range(len(mask_widths)), value, marker="o", label=label)
     ax.fill_between(range(len(mask_widths)), low, high, alpha=0.2)
 ax.axhline(target[0], color=plots.QUIET, linestyle="--", label="the training target itself")
-ax.set(xticks=range(len(mask_widths)), xticklabels=mask_widths, ylim=(0, 1))
+ax.set(xticks=range(len(mask_widths)), xticklabels=mask_widths, ylim=(-0.03, 1))
 ax.set(xlabel="numbers in the embedding", ylabel="mean IoU")
 ax.legend()
 run.figure(fig, "mask_width", alt="Mean IoU of masks by embedding width, with and without the picture")
 
 # %% [markdown]
 # Without the picture, the embedding carries position, size and shape all by itself, and two numbers are too few for
-# that. With the picture they go further: enough to point at an object, whose outline the features supply. Widths whose
-# bands overlap are not told apart by so few scenes. The distance to the dashed line is what the heads still lack of
-# their targets. The masks behind the numbers:
+# that. With the picture they go further: enough to point at an object, whose outline the features supply. (In `smoke`
+# no head trains for long enough to show this: without the picture, nothing is drawn yet.) Widths whose bands overlap
+# are not told apart by so few scenes. The distance to the dashed line is what the heads still lack of their targets.
+# The masks behind the numbers:
 
 # %%
 index = int(unseen[1])
@@ -615,9 +616,9 @@ for row, (seen, label) in zip(axes, ((1.0, "sees the picture"), (0.0, "embedding
 run.figure(fig, "masks", alt="One object's mask after embeddings of 2 to 64 numbers, with and without the picture")
 
 # %% [markdown]
-# The upper row snaps to the object's outline or misses the object; the lower row draws blobs that sharpen with the
-# width. The same division of labour holds in the full model, where a language model's state takes the place of the
-# encoder's code.
+# The upper row follows edges that the picture has, of this object or, where the code misleads it, of another. The lower
+# row must draw from the code alone: a blob in about the right place, without the finer parts of the outline. The same
+# division of labour holds in the full model, where a language model's state takes the place of the encoder's code.
 #
 # ## 6 · Both in one token
 #

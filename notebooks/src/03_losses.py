@@ -224,8 +224,8 @@ run.figure(view.figure(), "giou_view", alt="A box left of, overlapping and nearl
 view.show()
 
 # %% [markdown]
-# Apart, IoU is 0 however far the boxes are, while GIoU falls below 0 with the distance. Overlapping, the two are close
-# to each other; where the boxes agree, both are 1.
+# Apart, IoU is 0 however far the boxes are, while GIoU falls below 0 with the distance. Where they overlap little, GIoU
+# may still be below 0; the less of $C$ is empty, the closer it comes to IoU, and where the boxes agree both are 1.
 #
 # ## 4 · A race
 #
@@ -268,7 +268,7 @@ races = {name: race(loss) for name, loss in contestants.items()}
 fig, ax = plt.subplots(figsize=(6, 3))
 for name, history in races.items():
     ax.plot(range(1, steps + 1), history, label=f"{name}: {history[-1]:.2f} at the end")
-ax.set(xlabel="step", ylabel="mean IoU", ylim=(0, 1), title="descending to boxes that are not touched at the start")
+ax.set(xlabel="step", ylabel="mean IoU", ylim=(-0.03, 1), title="descending to boxes that are not touched at the start")
 ax.legend()
 run.figure(fig, "race", alt="Mean IoU over gradient steps for four box losses")
 
@@ -353,8 +353,8 @@ run.figure(fig, "small_masks", alt="Loss of an empty mask, and the object's part
 
 # %% [markdown]
 # Left: for a small object BCE is nearly content with an empty mask, while DICE's loss stays close to its maximum.
-# Right: under BCE the background outvotes a small object, pixel by pixel; under DICE the object keeps about half of
-# the say, whatever its size.
+# Right: under BCE the background outvotes a small object, pixel by pixel; under DICE the object keeps half of the say
+# or more, whatever its size.
 #
 # ### Exercise 2: DICE, mask by mask (★★☆, 10 minutes)
 #
@@ -522,7 +522,7 @@ for size in sizes:
 fig, ax = plt.subplots(figsize=(6, 3))
 for name, ious in fitted.items():
     ax.plot(sizes, ious, marker="o", label=name)
-ax.set(xscale="log", xlabel="object's share of the picture", ylabel="IoU at probability 0.5", ylim=(0, 1))
+ax.set(xscale="log", xlabel="object's share of the picture", ylabel="IoU at probability 0.5", ylim=(-0.03, 1))
 ax.legend()
 run.figure(fig, "fitted_masks", alt="IoU of fitted masks by object size for three mask losses")
 

@@ -57,7 +57,7 @@ run.figure(fig, "figure2", alt="The parts of the model from picture to regions w
 # [projector](../docs/glossary.md#projector) turns each place of the map into a token of the language model. On the
 # right the signals: each has an encoder, which turns a region into the embedding of a `<vis>` in the input, and a
 # decoder, which turns the state that predicts a `<vis>` of the output into a region. The dashed arrow is for decoders
-# that look at the picture again, as the mask's does.
+# that look at the picture again, as the mask's does: for them fusion makes a second map, with weights of its own.
 #
 # ## 2 · How little is trained
 #
@@ -125,6 +125,10 @@ by_formula = sum(rank * (m.in_features + m.out_features) for m in pairs)
 print(f"together {trained(model):,}; LoRA of rank {rank} on {len(pairs)} matrices by the formula {by_formula:,}")
 
 # %% [markdown]
+# The third signal, where a profile has it, is an object's *depth*: its place in the order from the viewer, 0 for the
+# nearest and 1 for the farthest. The model says it and is never given it, so that its encoder has nothing to learn
+# from, and stays as it is.
+#
 # The heads hardly shrink with the language model, LoRA does. So which of the two outweighs the other depends on the
 # profile:
 

@@ -374,7 +374,7 @@ print(f"{result.steps} steps in {result.seconds:.0f} s, checkpoint {result.check
 records = plots.read_log(result.log)
 names = [f"losses.{name}" for name in records[-1]["losses"]]
 fig = plots.learning_curves({"": records}, names, smooth=0.8)
-run.figure(fig, "curves", alt="One panel for each term of the loss: all fall over the steps")
+run.figure(fig, "curves", alt="One panel for each term of the loss, over the steps")
 
 # %% [markdown]
 # The language loss falls first: saying `<vis>` at the right place is easy. Boxes and masks then improve for as long

@@ -240,8 +240,7 @@ checks.check_ciou(my_ciou, seed=checks.grading_seed())
 # Every sample is asked [*free-running*](../docs/glossary.md#free-running): the model gets the picture and the question,
 # in a phrasing that training never used, and must say everything itself, `<vis>` included. (Questions in words are the
 # exception: each type has one phrasing, the one that the bundled language model was pretrained with.) Predictions are
-# saved as JSON; those of photographs in the REFER layout anybody can score again without a model: `python -m pgpt_lib
-# score`.
+# saved as JSON, which anybody can score again without a model: `python -m pgpt_lib score`.
 
 # %%
 from pgpt_lib.evaluation import save_predictions
@@ -454,7 +453,9 @@ for task in ("several", "none", "caption", "spot_caption", "region_caption", "re
 # A question about a region is asked three times: with the object's `box`, with its `mask`, and, in the rows `wrong`,
 # with the region of another object of the scene, whose own answer is then the right one. The words are the same each
 # time. So a model that answers from the picture and the words alone says the same each time, and cannot be right in
-# `box` and in `wrong`; `words_…` is the mean share of the right answer's words.
+# `box` and in `wrong`; `words_…` is the mean share of the right answer's words. `depth` gives the mean absolute error
+# of an object's place in the order from the viewer, beside that of the best constant. The other keys are explained in
+# `docs/results.md`, "What `evaluate` adds".
 #
 # ### What tuning did to the answers in words
 #

@@ -1,7 +1,7 @@
 """Depth through `<vis>`: the third signal, and the pattern for a fourth.
 
 The paper's introduction says that other perception tasks, depth among them, are easily added; this file adds it. An
-object's depth is one number: its place in the order from the viewer, 0 the nearest, 1 the background.
+object's depth is one number: its place in the order from the viewer, 0 the nearest object, 1 the farthest.
 """
 
 from __future__ import annotations
