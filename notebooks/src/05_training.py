@@ -440,8 +440,8 @@ run.figure(ax.figure, "fusion_weights", alt="Fusion weights by layer for the lan
 # %% [markdown]
 # Where the bars of the two sets differ, the decoder of outlines and the reader of words may want different things from
 # the same tower: that is why each has weights of its own. But it may also be the start that one still sees. In `cpu`
-# one set begins aligned and learns at a tenth of the rate (`aligned_lr`), the other begins even and learns at all of
-# it. Notebook 08 asks whether it matters.
+# one set begins aligned and learns at a small share of the rate (`aligned_lr`), the other begins even and learns at
+# all of it. Notebook 08 asks whether it matters.
 
 # %%
 speed = [record["expressions_per_second"] for record in records if record.get("expressions_per_second")]
