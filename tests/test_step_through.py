@@ -181,7 +181,8 @@ def test_the_pad_of_notebook_11_is_drawn_on_and_clicked(lab: tuple[str, Path]) -
     nbformat.write(lesson, folder / "pad.ipynb")
     with open_page(1280, 1000, timeout_seconds=2 * SILENT) as page:
         start_at_the_top(page, f"{address}/tree/pad.ipynb")
-        assert not run_cell(page, 0)["errors"]
+        ran = run_cell(page, 0)
+        assert ran["done"] and not ran["errors"], ran
         pad, ask = page.locator(".pgpt-pad"), page.get_by_role("button", name="Ask")
         outline, remove = pad.locator("div"), page.get_by_role("button", name="Remove the box")
         pad.scroll_into_view_if_needed()
