@@ -73,7 +73,7 @@ def result(cell: Cell) -> dict[str, Any]:
         "log": [{"step": steps, "loss": 1.0, "losses": {"language": 0.4, "l1": 0.1}, "seconds": seconds}],
         "weights": weights(profile, steps, rng),
         "seconds": seconds, "clock": "processor",
-        "wall_seconds": seconds + 30, "threads": 1, "commit": "0" * 40,
+        "total_seconds": seconds + 30, "threads": 1, "commit": "0" * 40,
         "peak_memory_gb": None, "mfu": None,
         "versions": {}, "machine": {},
     }  # fmt: skip

@@ -64,15 +64,16 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         `by_scene`, whose `teacher_forced.` ones are of answers with the true words given), `answers` (see
         `kept_answers`), `before` (questions and their `scenes` before tuning), `curve`, `log`, `weights` (see
         `WeightTrack`), `parameters`, `aligned` (see `alignment.py`, null for the bundled weights), `seconds` (of
-        training alone), `clock` (whose seconds: "processor" or "wall", see `training_clock`), `wall_seconds` (of all),
-        `peak_memory_gb` and `mfu` (null without a card), and what it all depends on.
+        training alone), `total_seconds` (with building and scoring), `clock` (whose seconds these are: "processor" or
+        "wall", see `training_clock`), `peak_memory_gb` and `mfu` (null without a card), and what it all depends on.
 
     Raises:
         InputError: something is lacking, see `switches.lacking`.
         RunError: the training failed.
     """
     require_all([cell])
-    began = time.monotonic()
+    clock, commit = training_clock(), project.commit()  # what runs is what was loaded, whatever is committed meanwhile
+    began = clock()
     rate = learning_rate_of(cell, results)
     profile = _scheduled(cell, cell.profile(), rate["lr"], folder)
     checkpoints = folder / "checkpoint"
@@ -92,7 +93,7 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         curve.on_log(line)
 
     maker = batch_maker(model, stream, progress)
-    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress, training_clock())
+    done = fit(model, stream, maker, profile, cell.seed, folder, start, on_log, progress, clock)
     metrics, answers = scorer.all_sets()
     log = [
         {
@@ -126,19 +127,19 @@ def run_cell(cell: Cell, folder: Path, results: Path, progress: bool = True) -> 
         "log": log,
         "weights": weights.points,
         "seconds": done.seconds - curve.paused(done.steps),
-        "clock": "processor" if training_clock() is time.process_time else "wall",
         "peak_memory_gb": done.peak_memory_gb,
         "mfu": done.mfu,
-        "wall_seconds": time.monotonic() - began + _earlier(start),
+        "total_seconds": clock() - began + _earlier(start),
+        "clock": "processor" if clock is time.process_time else "wall",
         "threads": torch.get_num_threads(),
-        "commit": project.commit(),
+        "commit": commit,
         "versions": project.versions(),
         "machine": project.machine(),
     }
 
 
 def training_clock() -> Clock:
-    """What a cell's training is timed by.
+    """What a cell is timed by.
 
     Processor seconds where all work is one thread's: other processes of a shared machine take none of them, and cells
     that ran side by side can be compared. Seconds on the wall where there is a card, or several threads.

@@ -64,7 +64,7 @@ def _status(cell: Cell, folder: Path, measured: Sequence[Mapping[str, Any]]) -> 
     differing = differences(cell, result, folder)
     if differing:
         return Status(cell, "changed", ", ".join(differing), minutes, guessed)
-    return Status(cell, "done", "", result["wall_seconds"] / 60)
+    return Status(cell, "done", "", result["total_seconds"] / 60)
 
 
 def differences(cell: Cell, result: Mapping[str, Any], folder: Path) -> list[str]:
@@ -84,7 +84,7 @@ def expected_minutes(cell: Cell, measured: Sequence[Mapping[str, Any]]) -> tuple
     near = [measured[i] for i in of_same_kind(cell.factors, [r["cell"] for r in measured])]
     a_thousand = statistics.median_low(r["seconds"] / r["expressions"] * 1000 for r in near)
     # not the mean: the first cell of a seed also encodes thousands of pictures, for all that follow
-    scoring = statistics.median_low(r["wall_seconds"] - r["seconds"] for r in near)
+    scoring = statistics.median_low(r["total_seconds"] - r["seconds"] for r in near)
     training = (run.minutes or 0) * 60 or run.expressions * run.times / 1000 * a_thousand
     return (training + scoring) / 60, False
 
@@ -140,7 +140,7 @@ def run_cells(
         result = read_json(result_file(folder, cell.id))
         if status == 0 and result and result["status"] == "done":
             ended += 1
-            log(f"cell {ended} of {total}, {cell.id}: {result['wall_seconds']:.0f} s")
+            log(f"cell {ended} of {total}, {cell.id}: {result['total_seconds']:.0f} s")
         elif status == BUSY:
             elsewhere.append(cell.id)
             log(f"{cell.id}: another process is at work on it")

@@ -120,7 +120,7 @@ class Sweep:
             "cells": len(self.results),
             "missing": len(self.missing),
             "seeds": sorted({result["cell"]["seed"] for result in self.results}),
-            "hours": sum(result["wall_seconds"] for result in self.results) / 3600,
+            "hours": sum(result["total_seconds"] for result in self.results) / 3600,
             "threads": sorted({result["threads"] for result in self.results}),
             "machines": machines,
         }
