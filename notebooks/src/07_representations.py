@@ -16,9 +16,9 @@
 # ```
 #
 # How should a language model say *where*? PerceptionGPT emits one token, `<vis>`, whose hidden state a small network
-# turns into a box. Its predecessors let the model write: Shikra writes coordinates in digits, Kosmos-2 in new tokens,
-# one for each cell of a grid. The paper's central claim is that the embedding is far easier to learn. This notebook
-# puts the three side by side in one trainer.
+# turns into a box. Its predecessors let the model write: Shikra writes coordinates in digits, Kosmos-2 in [new
+# tokens](../docs/glossary.md#location-token), one for each cell of a grid. The paper's central claim is that the
+# embedding is far easier to learn. This notebook puts the three side by side in one trainer.
 
 # %% tags=["parameters"]
 profile: str = "cpu"  # name of a profile: smoke, cpu, ...
@@ -215,8 +215,9 @@ for name in ("samples", "time", "fourfold", "tuning", "short"):
 
 # %% [markdown]
 # *Tuning* is what each learning rate is tried with, *fourfold* and *short* are met below. How many hours all of it
-# takes and why it is no longer, the page on [sweeps](../docs/sweeps.md) says. The table shows the mean box IoU of
-# each rate and, in brackets, Acc@0.5: the share of answers whose box overlaps the true one with an IoU above one half.
+# takes and why it is no longer, the page on [sweeps](../docs/sweeps.md) says. The table shows the mean box IoU of each
+# rate and, in brackets, [Acc@0.5](../docs/glossary.md#acc05): the share of answers whose box overlaps the true one with
+# an IoU above one half.
 
 # %%
 print(f"{len(rates)} learning rates, {', '.join(f'{rate:g}' for rate in rates)}; {sweep.note}")
@@ -522,8 +523,8 @@ with pd.option_context("display.max_colwidth", None):
 #
 # ## 9 · Figure 4: how much is trained, and on how much
 #
-# Left of the paper's Figure 4 stands full tuning against LoRA, right the amount of data: the same number of steps on a
-# part of the scenes, at rank 8. A representation that is easy to learn loses little.
+# Left of the paper's Figure 4 stands full tuning against [LoRA](../docs/glossary.md#lora), right the amount of data:
+# the same number of steps on a part of the scenes, at rank 8. A representation that is easy to learn loses little.
 
 # %%
 fractions = (0.1, 0.25, 0.5, 1.0)

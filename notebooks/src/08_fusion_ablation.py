@@ -64,8 +64,9 @@ print(f"{model.tower.name}: {model.fusion.num_layers} layers; a model after {sta
 # | `learned` | equation 1, each normalised |
 # | `learned_raw` | equation 1 on raw layers, as it is printed in the paper |
 #
-# With `learned` there are two sets of weights, one for the language model and one for the mask decoder, and as a
-# variant one set that both share. For the same scene, this is what the language model would be given by four of them:
+# With `learned` ([layer fusion](../docs/glossary.md#layer-fusion)) there are two sets of weights, one for the language
+# model and one for the mask decoder, and as a variant one set that both share. For the same scene, this is what the
+# language model would be given by four of them:
 
 # %%
 from pgpt_lib.data.refshapes.world import RefShapesImages

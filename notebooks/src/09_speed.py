@@ -24,7 +24,7 @@ out_dir: str = ""  # folder of the run; empty means reports/<profile>
 seed: int = 0  # seed of everything random in this notebook
 scenes: int = 80  # RefShapes scenes to take regions from (a quarter of them in smoke)
 head_steps: int = 800  # training steps of the box head; a fifth of them for the mask head (an eighth of all in smoke)
-row_seconds: float = 5.0  # the most that one row of the decode times may take (an eighth in smoke)
+row_seconds: float = 3.5  # the most that one row of the decode times may take (an eighth in smoke)
 
 # %% [markdown]
 # The settings come from the profile. `smoke` only shows that everything runs, with fewer regions and shorter
@@ -360,9 +360,10 @@ for name, row in table4.items():
 # %% [markdown]
 # ## 4 · From tokens to seconds
 #
-# A decode has four parts. The tower sees the picture, once. The *prefill* reads the prompt, and its last state gives
-# the region's first token. Then one *step* for each further token, and at the end a head where a region is decoded
-# from a state. With a key-value cache a step computes one position; without one it computes the whole text again.
+# A decode has four parts. The tower sees the picture, once. The [*prefill*](../docs/glossary.md#prefill) reads the
+# prompt, and its last state gives the region's first token. Then one *step* for each further token, and at the end a
+# head where a region is decoded from a state. With a [key-value cache](../docs/glossary.md#cache) a step computes one
+# position; without one it computes the whole text again.
 #
 # ### Exercise 2: the formula (★☆☆, 10 minutes)
 #

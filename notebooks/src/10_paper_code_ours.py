@@ -56,9 +56,9 @@ for switch, d in DIFFERENCES.items():
 # %% [markdown]
 # ## 1 · GIoU on mis-parsed boxes
 #
-# The released data are corners, (x1, y1, x2, y2). Its GIoU loss takes every box for (centre x, centre y, width,
-# height) and converts it first. So two corners are read as a centre and a size: another box, often a larger one,
-# somewhere else.
+# The released data are corners, (x1, y1, x2, y2). Its [GIoU](../docs/glossary.md#giou) loss takes every box for (centre
+# x, centre y, width, height) and converts it first. So two corners are read as a centre and a size: another box, often
+# a larger one, somewhere else.
 
 # %%
 from pgpt_lib.regions import Region, box_cxcywh_to_xyxy, generalized_iou, pairwise_iou
@@ -518,7 +518,7 @@ print(f"LoRA on frozen weights takes 4 FLOP a parameter and token in place of 6:
 # A quarter can then only come from fewer samples, of which the paper says nothing.
 #
 # **Parameters.** "Less than 4%" of Shikra's; Table 6 says 33 million at rank 32, and two million more than at rank 8.
-# LoRA of rank $r$ on $q$ and $v$ has $2 \cdot 2 r H$ numbers in each of the layers:
+# [LoRA](../docs/glossary.md#lora) of rank $r$ on $q$ and $v$ has $2 \cdot 2 r H$ numbers in each of the layers:
 
 # %%
 from pgpt_lib.estimate.shapes import architecture

@@ -25,7 +25,7 @@ seed: int = 0  # seed of the run whose checkpoint is asked
 root: str = ""  # folder of a REFER layout, for the profile photos; empty means the bundled photographs
 
 # %% [markdown]
-# Notebook 05's checkpoint is needed; if it is missing, it is made now.
+# Notebook 05's [checkpoint](../docs/glossary.md#checkpoint) is needed; if it is missing, it is made now.
 
 # %%
 import matplotlib.pyplot as plt
@@ -182,11 +182,11 @@ alt = f"The answer to {reply.question!r} drawn on the scene, beside it the fusio
 run.figure(answer_figure(scene, reply), "where", alt=alt)
 
 # %% [markdown]
-# On the left the answer's regions, box and mask, numbered in the order of their `<vis>`. On the upper right the
-# weights of equation 1 (notebook 01), by which the layers of the vision tower, the frozen image encoder, are summed:
-# they belong to the model, not to the question, and stay the same whatever is asked. Below them every token that the
-# model read (the picture as one tile with its count, the question in blue) and said (green). An orange tile is a region
-# and `end` the token that closes the answer.
+# On the left the answer's regions, box and mask, numbered in the order of their `<vis>`. On the upper right the weights
+# of equation 1 (notebook 01), by which the layers of the [vision tower](../docs/glossary.md#vision-tower), the frozen
+# image encoder, are summed: they belong to the model, not to the question, and stay the same whatever is asked. Below
+# them every token that the model read (the picture as one tile with its count, the question in blue) and said (green).
+# An orange tile is a region and `end` the token that closes the answer.
 #
 # ## 4 · Give a region, ask what it is
 #
@@ -261,7 +261,7 @@ for name, data in files.items():
 #
 # Every question that is offered for a scene, asked once. The time includes the vision tower, since a new picture has no
 # cached features. Of the questions that ask where something is, the share that is answered with a region at all is the
-# *emission rate*: an answer without `<vis>` has no box that could be right.
+# [*emission rate*](../docs/glossary.md#emission-rate): an answer without `<vis>` has no box that could be right.
 
 # %%
 from pgpt_lib.data.phrasings import held_out_phrasing
