@@ -110,10 +110,10 @@ def check(given: Mapping[str, Any], notebooks: Mapping[str, Mapping[str, Paramet
         InputError: an unknown name or a wrong type, with the right ones listed.
     """
     known = {name: parameter for declared_ones in notebooks.values() for name, parameter in declared_ones.items()}
-    listed = "; ".join(map(str, known.values()))
+    listed = "\n".join(f"  {parameter}" for parameter in known.values())
     for name, value in given.items():
         if name not in known:
-            raise InputError(f"unknown parameter {name!r}; there are {listed}")
+            raise InputError(f"unknown parameter {name!r}; there are\n{listed}")
         for slug, parameters in notebooks.items():
             if name in parameters and not parameters[name].accepts(value):
                 got = type(value).__name__

@@ -66,6 +66,12 @@ def test_odd_files_are_read_rightly(name: str) -> None:
     assert (note in picture.note) if note else picture.note == ""
 
 
+def test_a_picture_of_32_bits_is_scaled_to_its_brightest_value() -> None:
+    values = np.outer(np.ones(48, np.int32), np.arange(64, dtype=np.int32) << 24)
+    picture = intake.read_upload("deep.tiff", encoded(Image.fromarray(values), "tiff"))
+    assert np.array_equal(picture.pixels[0, :, 0], np.round(np.arange(64) * 255 / 63)) and "8 bits" in picture.note
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_files_are_refused_by_name(name: str) -> None:
     with pytest.raises(InputError) as error:

@@ -20,6 +20,7 @@ from pgpt_lib.data.refshapes import RefShapesImages, rec_samples, task_samples
 from pgpt_lib.data.refshapes.entries import DIALOGUES
 from pgpt_lib.data.refshapes.export import write_refshapes
 from pgpt_lib.data.sample import Sample
+from pgpt_lib.files import read_json
 from pgpt_lib.project import ROOT
 from pgpt_lib.regions import Region, rle_to_mask
 
@@ -95,3 +96,12 @@ def test_two_runs_write_the_same_bytes(tmp_path):
         assert done.returncode == 0
         written.append({p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()})
     assert written[0] == written[1] and len(written[0]) == 10 + 12
+
+
+def test_another_world_in_the_same_folder_leaves_no_picture_of_the_earlier_one(tmp_path):
+    own = tmp_path / "images" / "train2014" / "mine.png"
+    for scenes, seed in ((10, 0), (5, 1)):
+        write_refshapes(tmp_path, scenes, seed, "smoke")
+        own.touch()
+    listed = {image["file_name"] for image in read_json(tmp_path / "refcoco" / "instances.json")["images"]}
+    assert {p.name for p in own.parent.iterdir()} == listed | {"mine.png"} and len(listed) == 5

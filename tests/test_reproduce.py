@@ -150,7 +150,7 @@ def test_a_time_limit_keeps_the_output(series):
 def test_parameters_are_validated_before_anything_is_written(series):
     write(series.notebooks, "01_first")
     for parameters, message in (
-        ({"sclae": 1.0}, r"unknown parameter 'sclae'; there are .*scale: float = 1.0 \(a factor\)"),
+        ({"sclae": 1.0}, r"unknown parameter 'sclae'; there are\n(?s:.*)scale: float = 1.0 \(a factor\)"),
         ({"seed": "three"}, "seed = 'three' is str, 01_first declares seed: int"),
         ({"seed": True}, "seed = True is bool"),
         ({"profile": "cpu"}, "given as --profile"),

@@ -501,6 +501,9 @@ def test_minutes_are_measured_where_they_can_be():
         finished("table6", 0.5, seconds=600, representation="embedding", rank="full", seed=1),
     ]
     assert engine.expected_minutes(cell, measured) == (pytest.approx(65 / 60), False)
+    slow = finished("table6", 0.5, seconds=90, representation="embedding", rank=8, seed=1, lr=0.01)
+    of_rate = cell_of("table6", "cpu", representation="embedding", rank=8, lr=0.01, seed=0)
+    assert engine.expected_minutes(of_rate, [*measured, slow]) == (pytest.approx(65 / 60), False)
     for budget, minutes in (("fourfold", 245 / 60), ("time", 4 + 5 / 60)):
         other = cell_of("table6", "cpu", representation="embedding", rank=8, budget=budget, seed=0)
         assert engine.expected_minutes(other, measured) == (pytest.approx(minutes), False)

@@ -183,7 +183,8 @@ def to_rgb(image: Any) -> np.ndarray:
 
     if image.mode[0] in "IF":  # 16 bits or more, or floating point: Pillow's own conversion would cut off, not scale
         values = np.asarray(image, dtype=np.float64)
-        top = 65535 if image.mode[0] == "I" else max(1.0, float(np.nanmax(values)))
+        least = 65535.0 if image.mode[0] == "I" else 1.0  # what white is; of 32 bits, and beyond 1, the brightest value
+        top = max(least, float(np.nanmax(values)))
         grey = np.clip(np.nan_to_num(values) * (255 / top), 0, 255).round().astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode in ("LA", "PA", "RGBA") or "transparency" in image.info:

@@ -81,7 +81,8 @@ def expected_minutes(cell: Cell, measured: Sequence[Mapping[str, Any]]) -> tuple
     run = cell.run
     if not measured:
         return guessed_seconds(run) / 60, True
-    near = [measured[i] for i in of_same_kind(cell.factors, [r["cell"] for r in measured])]
+    kind = {name: value for name, value in cell.factors.items() if name != "lr"}  # a rate costs nothing
+    near = [measured[i] for i in of_same_kind(kind, [r["cell"] for r in measured])]
     a_thousand = statistics.median_low(r["seconds"] / r["expressions"] * 1000 for r in near)
     # not the mean: the first cell of a seed also encodes thousands of pictures, for all that follow
     scoring = statistics.median_low(r["total_seconds"] - r["seconds"] for r in near)

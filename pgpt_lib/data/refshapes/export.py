@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ...errors import InputError
-from ...files import write_bytes, write_json
+from ...files import read_json, write_bytes, write_json
 from ...regions import mask_to_rle
 from . import entries
 from .levels import SHAPES, Level, get_level
@@ -51,8 +51,10 @@ def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> d
         seen[split] += 1
     images, annotations = _instances(made)
     numbers = entries.Numbers.of(made)
+    pictures = root / "images" / "train2014"
+    _remove_earlier(root, pictures, keep={image["file_name"] for image in images})
     for scene in made:
-        write_bytes(root / "images" / "train2014" / f"{scene.image_id}.png", _png(render(scene)))
+        write_bytes(pictures / f"{scene.image_id}.png", _png(render(scene)))
     categories = [{"id": i + 1, "name": shape, "supercategory": "shape"} for i, shape in enumerate(SHAPES)]
     instances = {"images": images, "annotations": annotations, "categories": categories}
     world: dict = {
@@ -80,6 +82,15 @@ def write_refshapes(root: Path, scenes: int, seed: int, level: str = "cpu") -> d
     world["dialogues"] = dict(Counter(entry["task"] for entry in dialogues))
     write_json(root / "world.json", world)
     return world
+
+
+def _remove_earlier(root: Path, pictures: Path, keep: set[str]) -> None:
+    """Remove the pictures of another world that was written here before: those that its own annotations name."""
+    if not (root / "world.json").is_file():
+        return
+    listing = read_json(root / "refcoco" / "instances.json") or {}
+    for name in {image["file_name"] for image in listing.get("images", [])} - keep:
+        (pictures / Path(name).name).unlink(missing_ok=True)
 
 
 def _png(picture: np.ndarray) -> bytes:
