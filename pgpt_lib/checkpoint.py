@@ -196,7 +196,7 @@ def load_checkpoint(path: Path | str) -> tuple[PerceptionGPT, State]:
     from .model import build_model  # here, so that this module is about files and stays light to import
 
     step, state = find_checkpoint(Path(path))
-    model = build_model(state.profile, state.seed)
+    model = build_model(state.profile, state.seed, to_load=True)
     load_weights(step, model)
     return model.eval().to(best_device()), state
 

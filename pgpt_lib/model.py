@@ -276,6 +276,7 @@ def build_model(
     llm: tuple[PreTrainedModel, Tokenizer] | None = None,
     tower: VisionTower | None = None,
     aligned: Path | None = None,
+    to_load: bool = False,
 ) -> PerceptionGPT:
     """A model ready to tune, the same for the same arguments whatever the global random state is, and leaving it alone.
 
@@ -288,6 +289,8 @@ def build_model(
         llm: (model, tokenizer) in place of the profile's; the model is changed in place.
         tower: in place of the profile's.
         aligned: a file of aligned weights, in place of the bundled one.
+        to_load: whether a checkpoint's weights come next, so that starting values which take the language model to
+            compute (half a minute for SmolLM2) are left out.
 
     Raises:
         InputError: a backbone is not to be had, a special token is not one id, aligned weights do not fit, or there are
@@ -309,6 +312,8 @@ def build_model(
     if not built.aligned and profile.released.projector_frozen:
         backbones = f"{profile.llm.name} and {profile.vision.name}"
         raise InputError(f"released.projector_frozen: no projector is aligned with {backbones}, so it must be trained")
+    if to_load:
+        return built
     if profile.region_codes.start == "words":
         read = [built.signal(name) for name in built.signals if name in INPUT_SIGNALS]  # whatever a switch leaves out
         start_codes(read, chat, built.embedding_tables()[0], tower.image_size, seed)

@@ -15,6 +15,8 @@ from . import project
 from .compare import compare_reports
 from .files import write_text
 
+NAMED = 5  # of the metrics outside, in one sentence
+
 
 def against_published(profile: str, out: Path) -> dict[str, Any] | None:
     """A finished run beside the published report of its profile.
@@ -44,6 +46,7 @@ def against_published(profile: str, out: Path) -> dict[str, Any] | None:
 
 
 def in_words(found: Mapping[str, Any]) -> str:
-    """The comparison's sentence, and the metrics outside the published interval by name."""
+    """The comparison's sentence, and the first of the metrics outside the published interval, by name."""
     outside = [row["name"] for row in found["metrics"] if row["within"] is False]
-    return found["summary"] + (f" Outside: {', '.join(outside)}." if outside else "")
+    more = f", and {len(outside) - NAMED} more (`python -m pgpt_lib compare` lists all)" if len(outside) > NAMED else ""
+    return found["summary"] + (f" Outside: {', '.join(outside[:NAMED])}{more}." if outside else "")

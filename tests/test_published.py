@@ -44,6 +44,13 @@ def test_what_was_committed_counts_not_what_the_run_wrote_over_it(repository: Pa
     assert published.in_words(found) == ("2 of 3 metrics within the published interval. Outside: set/val: metric 2.")
 
 
+def test_of_many_outside_the_first_are_named() -> None:
+    rows = [{"name": f"metric {i}", "within": False} for i in range(published.NAMED + 2)]
+    said = published.in_words({"summary": "None within.", "metrics": rows})
+    assert said.startswith("None within. Outside: metric 0, ") and f"metric {published.NAMED}" not in said
+    assert "and 2 more (`python -m pgpt_lib compare` lists all)." in said
+
+
 def test_another_seed_is_said(repository: Path, tmp_path: Path) -> None:
     found = published.against_published("cpu", write_report(tmp_path / "out", 0.5, 0.6, 0.7, seed=1))
     assert found is not None

@@ -163,7 +163,7 @@ def cases(
             )
             device = torch.get_default_device()
             with torch.no_grad(), torch.device("cpu"):  # seeds are the CPU's
-                made = build_model(profile, 0, pair() if pair else None, tower).eval()
+                made = build_model(profile, 0, pair() if pair else None, tower, to_load=True).eval()
             yield build_case(made.to(device), representation, kind)
 
 
