@@ -551,9 +551,9 @@ print(f"together {total_loss(terms, weights):.3f}")
 
 # %% [markdown]
 # $\ell_1$ is much smaller than the others: in [0, 1] coordinates it can hardly exceed 0.5, and it soon lies far below.
-# DETR therefore weighs it 5 : 2 against GIoU; the paper keeps 1 : 1, and so do we. What a profile may change is how both
-# weigh against the rest (`losses`): `cpu` counts them twice, for it fails more often by an imprecise box than by the
-# wrong object (notebook 06).
+# DETR therefore weighs it 5 : 2 against GIoU; the paper keeps 1 : 1, and so do we. What a profile may change is how
+# both weigh against the rest (`losses`): `cpu` counts them twice, for it fails more often by an imprecise box than by
+# the wrong object (notebook 06).
 #
 # ## Questions to think about
 #
