@@ -50,8 +50,9 @@ def table6(home) -> reading.Sweep:
 
 @pytest.fixture(autouse=True)
 def style():
-    plots.use_style()
-    yield
+    with plt.rc_context():  # other tests draw in matplotlib's own style
+        plots.use_style()
+        yield
     plt.close("all")
 
 
