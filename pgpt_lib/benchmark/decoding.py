@@ -162,7 +162,8 @@ def cases(
                 update={"coordinates": Coordinates.model_validate({"target": kind, "vertices": VERTICES})}
             )
             device = torch.get_default_device()
-            with torch.no_grad(), torch.device("cpu"):  # seeds are the CPU's
+            # Seeds are the CPU's. Starting values that take long to compute are left out: no time depends on them.
+            with torch.no_grad(), torch.device("cpu"):
                 made = build_model(profile, 0, pair() if pair else None, tower, to_load=True).eval()
             yield build_case(made.to(device), representation, kind)
 
