@@ -17,7 +17,7 @@ def usable_precision(asked: Precision, device: torch.device) -> Precision:
 
     On one core of an AVX2 processor a training step of `cpu` took 10 s in emulated bfloat16 and 1.1 s in float32.
     """
-    if asked == "bf16" and device.type == "cpu" and not _cpu_has_bf16():
+    if asked == "bf16" and device.type == "cpu" and not cpu_has_bf16():
         return "fp32"
     return asked
 
@@ -33,6 +33,6 @@ def bf16_autocast() -> torch.autocast:
     return torch.autocast("cpu", torch.bfloat16, enabled=usable_precision("bf16", torch.device("cpu")) == "bf16")
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """By the processor's flags: `avx512_bf16` and `amx_bf16` on x86, `bf16` and its like on ARM."""
     return any("bf16" in name and bool(has) for name, has in torch.cpu.get_capabilities().items())

@@ -36,9 +36,13 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores that this process may use, memory in GiB, platform, and accelerators by name."""
+    """Processor, its vector instructions, cores that this process may use, memory in GiB, platform, accelerators.
+
+    Clouds call unlike processors by one name; those of other instructions are not equally fast.
+    """
     return {
         "processor": _processor(),
+        "instructions": _instructions(),
         "cores": cores(),
         "memory_gb": round(memory_limit() / GIB, 1),
         "platform": f"{platform.system()} {platform.machine()}",
@@ -121,15 +125,27 @@ def staged_text(path: Path) -> str | None:
 
 
 def describe(settings: Mapping[str, Any]) -> str:
-    """A machine in one line, as `Xeon, 2 cores, 23.4 GB`."""
+    """A machine in one line, as `Xeon (AVX512), 2 cores, 23.4 GB`."""
     names = ", ".join(settings.get("accelerators") or ())
-    text = f"{settings['processor']}, {settings['cores']} cores, {settings['memory_gb']} GB"
+    kind = f" ({settings['instructions']})" if settings.get("instructions") else ""
+    cores = f"{settings['cores']} core{'s' * (settings['cores'] != 1)}"
+    text = f"{settings['processor']}{kind}, {cores}, {settings['memory_gb']} GB"
     return f"{text}, {names}" if names else text
 
 
 def _git(*args: str) -> str:
     done = subprocess.run(["git", *args], cwd=ROOT, capture_output=True, encoding="utf-8", timeout=20, check=True)
     return done.stdout.strip()
+
+
+def _instructions() -> str | None:
+    """What torch computes with, as `AVX2` or `AVX512, bf16`; None in a process that never imported torch."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return None
+    from .precision import cpu_has_bf16
+
+    return torch.backends.cpu.get_cpu_capability() + (", bf16" if cpu_has_bf16() else "")
 
 
 def _processor() -> str:

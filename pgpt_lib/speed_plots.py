@@ -86,7 +86,8 @@ def time_parts(rows: Sequence[Mapping[str, Any]], ax: Axes, title: str = "") -> 
                 label = part if place == 0 and side == "measured" else None
                 ax.barh(place + offset, seconds, 0.36, left=left, color=color, alpha=alpha, label=label)
                 left += seconds
-    names = [f"{row['representation']}\n{row['tokens']} tokens" for row in rows]
+        ax.text(left, place, f" {sum(row['parts']['measured'].values()):.2g} s", va="center", fontsize=8)
+    names = [f"{row['representation']}\n{row['tokens']} token{'s' * (row['tokens'] > 1)}" for row in rows]
     ax.set(yticks=range(len(rows)), yticklabels=names, xlabel="seconds", title=title)
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)

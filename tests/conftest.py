@@ -110,9 +110,10 @@ def features() -> Callable[[Sequence[str]], Tensor]:
 
 @pytest.fixture(scope="session")
 def profile() -> Profile:
-    """The smoke profile with all three signals and no bundled backbone."""
+    """The smoke profile with all three signals and no bundled backbone; in float32 on any CPU."""
     backbones = {"vision.name": "tiny", "vision.image_size": 32, "llm.name": "tiny", "llm.lora_rank": 4}
-    return load_profile("smoke", {**backbones, "signals": ("box", "mask", "depth")})
+    exact = {"training.precision": "fp32"}
+    return load_profile("smoke", {**backbones, **exact, "signals": ("box", "mask", "depth")})
 
 
 @pytest.fixture(scope="session")

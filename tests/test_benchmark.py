@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import re
 
 import numpy as np
 import pytest
@@ -10,9 +12,10 @@ import torch
 from conftest import make_llm
 from transformers import AutoTokenizer
 
+from pgpt_lib import project
 from pgpt_lib.backbones import resolve
 from pgpt_lib.benchmark import decoding, machine
-from pgpt_lib.benchmark.decoding import KINDS, cases, count_parts, explain, predict, row, sampled, summed
+from pgpt_lib.benchmark.decoding import KINDS, cases, count_parts, predict, row, sampled, summed
 from pgpt_lib.benchmark.machine import PIECE, Rates, fit, product_seconds
 from pgpt_lib.benchmark.suite import llm_name
 from pgpt_lib.benchmark.work import Product, Work, count_work
@@ -129,7 +132,8 @@ def test_a_row_holds_what_the_command_promises(made, cached, monkeypatch):
     assert got["predicted"] == pytest.approx(sum(got["parts"]["predicted"].values()))
     assert (got["llm"], got["cache"], got["tokens"]) == ("tiny", cached, 4)
     assert 0 < got["overhead_a_step"] < got["predicted"]
-    assert bool(got["explanation"]) == (abs(got["ratio"] - 1) > 0.25)
+    assert set(got["causes"]) == set(got["parts"]["predicted"])
+    assert sum(got["causes"]["prefill"].values()) == pytest.approx(got["parts"]["predicted"]["prefill"])
 
 
 def test_a_long_region_is_summed_from_steps(made):
@@ -182,14 +186,6 @@ def test_the_band_is_a_quarter_to_both_sides_and_two_thirds_are_wanted():
     assert decoding.target([{"ratio": r} for r in (1, 1, 2)])["met"] is True
 
 
-def test_an_explanation_names_the_part_that_is_off():
-    parts = {"measured": {"vision": 1.0, "decode": 4.0}, "predicted": {"vision": 1.0, "decode": 2.0}}
-    one = {"representation": "numerical", "kind": "box", "llm": "x", "cache": True, "parts": parts}
-    one |= {"measured": [5.0, 5, 5], "predicted": 3.0, "ratio": 5 / 3}
-    assert "decode takes 4000.00 ms, predicted 2000.00" in explain(one, RATES, {"decode": Work(10)})
-    assert explain(one | {"ratio": 1.1}, RATES, {}) is None
-
-
 def test_calibrating_models_are_of_other_sizes_than_the_backbones():
     assert not {(4, 128), (30, 576)} & set(machine.SIZES)
 
@@ -206,3 +202,21 @@ def test_a_language_model_is_named_by_its_beginning(given, name):
 def test_a_name_that_is_none_or_several_is_refused(given):
     with pytest.raises(InputError, match=f"{given}.*nano, "):
         llm_name(given)
+
+
+def test_the_page_on_speed_has_the_measured_ratios():
+    page = (project.ROOT / "docs" / "speed.md").read_text(encoding="utf-8")
+    both = [
+        json.loads((project.ROOT / "docs" / "measured" / f"bench_train_{name}.json").read_text(encoding="utf-8"))
+        for name in ("avx2", "bf16")
+    ]
+    rows = re.findall(r"^\| (.*`\w+`) \| ([\d.]+ \[.+?\]) \| [\d.]+ \| ([\d.]+ \[.+?\]) \| [\d.]+ \|", page, re.M)
+    for place, measured in enumerate(both):
+        ratios = {f"`{lever['lever']}`": lever["ratio"] for lever in measured["levers"]}
+        ratios |= {f"default over `{name}`": loop["ratio"] for name, loop in measured["loops"].items()}
+        told = {name: columns[place] for name, *columns in rows}
+        assert told == {name: "{:.2f} [{:.2f}, {:.2f}]".format(*ratio) for name, ratio in ratios.items()}
+    plain = " and ".join(f"{measured['targets']['plain']['reached']:.2f}" for measured in both)
+    assert f"missed, {plain}" in page
+    float32, bf16 = (f"{100 * measured['products']['share']:.0f} %" for measured in both)
+    assert f"met in float32, {float32}, missed in bfloat16, {bf16}" in page

@@ -233,7 +233,7 @@ def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, flo
 
 
 def row(case: Case, llm: str, cached: bool, rates: Rates, budget: float) -> dict[str, Any]:
-    """One line of the result: measured [median, quartiles] beside the prediction, in seconds.
+    """One line of the result but for its explanation: measured [median, quartiles] beside the prediction, in seconds.
 
     Args:
         case: what is decoded.
@@ -248,7 +248,7 @@ def row(case: Case, llm: str, cached: bool, rates: Rates, budget: float) -> dict
     found, method, check = measure(case, cached, budget - (now() - start))
     totals = np.percentile([sum(parts.values()) for parts in found], [50, 25, 75]).tolist()
     parts = {name: float(np.median([each[name] for each in found])) for name in predicted}
-    made: dict[str, Any] = {
+    return {
         "representation": case.representation,
         "kind": case.kind,
         "llm": llm,
@@ -259,13 +259,12 @@ def row(case: Case, llm: str, cached: bool, rates: Rates, budget: float) -> dict
         "predicted": sum(predicted.values()),
         "ratio": totals[0] / sum(predicted.values()),
         "parts": {"measured": parts, "predicted": predicted},
+        "causes": {part: rates.parts(works[-1]) for part, works in counts.items() if works},
         "repeats": len(found),
         "method": method,
         "whole_decode": check,
         "overhead_a_step": rates.parts(counts["decode"][-1])["overhead"] if counts["decode"] else None,
     }
-    made["explanation"] = explain(made, rates, {part: works[-1] for part, works in counts.items() if works})
-    return made
 
 
 def within(ratio: float) -> bool:
@@ -277,23 +276,3 @@ def target(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """How many rows are `within` 25 %, `of` how many, and whether these are the share that is `wanted`."""
     hits = sum(within(row["ratio"]) for row in rows)
     return {"within": hits, "of": len(rows), "wanted": WANTED, "met": hits >= WANTED * len(rows)}
-
-
-def explain(made: dict[str, Any], rates: Rates, work: dict[str, Work]) -> str | None:
-    """Which part is off by how much and what its prediction consists of; None within 25 %."""
-    if within(made["ratio"]):
-        return None
-    measured, predicted = made["parts"]["measured"], made["parts"]["predicted"]
-    part = max(measured, key=lambda name: abs(measured[name] - predicted[name]))
-    causes = rates.parts(work[part])
-    whole = sum(causes.values()) or 1.0
-    shares = ", ".join(f"{name} {seconds / whole:.0%}" for name, seconds in causes.items())
-    gap = (measured[part] - predicted[part]) * 1e3
-    missing = (made["measured"][0] - made["predicted"]) * 1e3
-    name = f"{made['representation']} {made['kind']}, {made['llm']}, cache {'on' if made['cache'] else 'off'}"
-    largest = max(causes, key=lambda cause: causes[cause])
-    return (
-        f"{name}: {part} takes {measured[part] * 1e3:.2f} ms, predicted {predicted[part] * 1e3:.2f} ({shares}), "
-        f"{gap:+.2f} of the {missing:+.2f} ms that the formula is off; {largest}, its largest term, is priced by rates "
-        "found on other shapes"
-    )

@@ -6,16 +6,17 @@ two doors of this package.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
+from .. import project
 from ..adapters import base_model
 from ..backbones import BACKBONES, resolve
 from ..errors import InputError
 from ..representations import REPRESENTATIONS
+from .comparison import explain, noise
 from .decoding import cases, row, target
 from .machine import INNER, MOST_PIECES, ROWS, bandwidth, calibrated, flop_rate
 
@@ -48,8 +49,8 @@ def decode_rows(
         tower: name of the vision tower in place of a profile's own, for machines that lack that.
 
     Returns:
-        `rows`, how many of them meet the `target`, what was `skipped` and why, and the `machine`: threads, FLOP and
-        bytes a second, calibrated rates.
+        `rows`, how many of them meet the `target`, the run's `noise`, what was `skipped` and why, and the `machine`:
+        threads, FLOP and bytes a second, calibrated rates.
 
     Raises:
         InputError: none of the language models is to be had.
@@ -77,20 +78,25 @@ def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None],
                 log(f"{llm} {case.representation} {case.kind} cache={cached}: ratio {rows[-1]['ratio']:.2f}")
     if not rows:
         raise InputError("; ".join(skipped.values()))
+    heard = noise(rows)
+    explained = [one | {"explanation": explain(one, heard["largest"])} for one in rows]
     found = {
         "flop_a_second": {str(inner): flop_rate(ROWS[0], inner, 1) for inner in INNER},
         "bytes_a_second": {str(pieces): bandwidth(pieces) for pieces in (1, MOST_PIECES)},
         "calibrated": overhead,
     }
-    return {"rows": rows, "target": target(rows), "skipped": skipped, "machine": described() | found}
+    about = {"target": target(rows), "noise": heard, "skipped": skipped, "machine": described() | found}
+    return {"rows": explained, **about}
 
 
 def described(device: torch.device | None = None) -> dict[str, Any]:
     """The machine as far as times depend on it; by default with torch's default device."""
     device = device or torch.get_default_device()
     cuda = device.type == "cuda"
+    machine = project.machine()
     return {
-        "processor": torch.cuda.get_device_name(device) if cuda else platform.processor() or platform.machine(),
+        "processor": torch.cuda.get_device_name(device) if cuda else machine["processor"],
+        "instructions": None if cuda else machine["instructions"],
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
     }

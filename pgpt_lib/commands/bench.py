@@ -72,6 +72,7 @@ def _text(found: dict[str, Any]) -> str:
         measured, predicted = row["measured"][0] * 1e3, row["predicted"] * 1e3
         lines.append(f"{name:<44}{row['tokens']:>7}{measured:>9.1f} ms{predicted:>9.1f} ms{row['ratio']:>7.2f}")
     lines += [row["explanation"] for row in found["rows"] if row["explanation"]]
+    lines.append(f"noise: a single token, measured twice, differs by a factor of up to {found['noise']['largest']:.2f}")
     aim = found["target"]
     lines.append(
         f"{aim['within']} of {aim['of']} rows within 25 %; target {aim['wanted']:.0%} of rows: "
