@@ -13,7 +13,11 @@ UNDECIDED = "#555555"  # a lighter grey is too near to the green for who sees no
 
 
 def forest(
-    rows: Mapping[str, Interval | None], ax: Axes, title: str = "", xlabel: str = "", missing: str = "not there yet"
+    rows: Mapping[str, Interval | str | None],
+    ax: Axes,
+    title: str = "",
+    xlabel: str = "",
+    missing: str = "not there yet",
 ) -> Axes:
     """Effects with their intervals, from top to bottom, and the line of no effect.
 
@@ -21,12 +25,15 @@ def forest(
     marker's form says the same.
 
     Args:
-        rows: a name to value, low, high (what follows is passed over); None leaves the row empty and says `missing`.
+        rows: a name to value, low, high (what follows is passed over); a text stands in the row's place, and `missing`
+            where there is None.
     """
     ax.axvline(0, color="black", linewidth=1)
     for place, found in enumerate(rows.values()):
-        if found is None:
-            ax.annotate(missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=8)
+        if found is None or isinstance(found, str):
+            ax.annotate(
+                found or missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=8
+            )
             continue
         value, low, high = found[:3]
         color, marker = (PREDICTION, "s") if low > 0 else (TRUTH, "D") if high < 0 else (UNDECIDED, "o")
@@ -39,7 +46,7 @@ def forest(
             capsize=3,
             markersize=6,
         )
-    known = [v for found in rows.values() if found is not None for v in found[:3]]
+    known = [v for found in rows.values() if found and not isinstance(found, str) for v in found[:3]]
     reach = 1.15 * max([abs(v) for v in known] + [0.01])
     ax.set(yticks=range(len(rows)), yticklabels=list(rows), xlim=(-reach, reach), title=title, xlabel=xlabel)
     ax.set_ylim(len(rows) - 0.4, -0.6)

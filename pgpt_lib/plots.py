@@ -140,12 +140,16 @@ def draw_regions(
 
 
 def show_layers(
-    weights: Mapping[str, Sequence[float]] | Sequence[float] | torch.Tensor, ax: Axes | None = None, title: str = ""
+    weights: Mapping[str, Sequence[float]] | Sequence[float] | torch.Tensor,
+    ax: Axes | None = None,
+    title: str = "",
+    ylabel: str = "weight",
 ) -> Axes:
     """Bars of the fusion weights of equation 1, one a layer; several named sets stand side by side.
 
     Args:
         weights: L numbers that sum to 1, or a name to such numbers.
+        ylabel: what they are.
     """
     sets = weights if isinstance(weights, Mapping) else {"": weights}
     ax = ax or plt.subplots(figsize=(6, 2.6))[1]
@@ -155,7 +159,7 @@ def show_layers(
         layers = np.arange(1, len(heights) + 1)
         ax.bar(layers + (index - (len(sets) - 1) / 2) * width, heights, width, color=colour(index), label=name)
     ax.axhline(1 / len(heights), color=QUIET, linewidth=1, linestyle="--")  # what a plain mean would give
-    ax.set(xlabel="layer of the vision tower", ylabel="weight", xticks=layers, title=title)
+    ax.set(xlabel="layer of the vision tower", ylabel=ylabel, xticks=layers, title=title)
     ax.grid(axis="x", visible=False)
     if any(sets):
         ax.legend()

@@ -105,12 +105,27 @@ def test_tables_hold_what_is_there_and_dashes(state, table6):
 
 def test_tuned_rates_name_the_best_and_the_edge(state, table6):
     shown = frames.tuned_rates(table6)
-    assert shown.shape == (6, 7)
-    best = shown.loc[("numerical", "rank 8"), "best"]
-    assert best == (frames.DASH if state == "missing" else "0.001")
-    assert shown.loc[("numerical", "rank 8"), "at the edge"] == ("no" if state != "missing" else frames.DASH)
-    tried = ("0.0003", "0.001", "0.003", "0.01", "0.03")
-    assert shown.loc[("vocabulary", "full"), "best"] in (tried if state == "whole" else "–")
+    assert shown.shape == (12, 11)
+    row = shown.loc[("numerical", "rank 8", "48")]
+    assert (row["best"], row["at the edge"]) == ((frames.DASH,) * 2 if state == "missing" else ("0.001", "no"))
+    long, other = shown.loc[("numerical", "rank 8", "192")], shown.loc[("vocabulary", "full", "48")]
+    assert long["0.001"] == frames.DASH, "a length has its own rates"
+    if state == "whole":
+        assert (long["best"], long["at the edge"]) == ("0.003", "yes")
+        assert other["best"] in ("0.0003", "0.001", "0.003", "0.01", "0.03", "0.1") and other["least loss"] != "–"
+    else:
+        assert other["best"] == frames.DASH
+
+
+def test_rates_of_losses_are_judged_by_what_each_learns(state, home):
+    shown = frames.tuned_rates(reading.open_sweep("losses", home[1], "smoke"))
+    assert shown.shape == (7, 10) and shown.index.is_unique
+    for kind, exchanged in (("bce+dice", "dot_product"), "0.150"), (("l1+giou", "two_way"), "0.100"):
+        row = shown.loc[(*kind, "96")]
+        if state == "missing":
+            assert (row["best"], row["exchanged"]) == (frames.DASH,) * 2
+        else:
+            assert (row["best"], row["at the edge"], row["exchanged"]) == ("0.004", "no", exchanged)
 
 
 def test_effort_failures_and_forgetting(state, table6):

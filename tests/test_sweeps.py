@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,6 +46,7 @@ def finished(plan: str, acc: float, half: float = 0.0, curve=(), seconds: float 
         "plan": plan,
         "id": cell.id,
         "cell": dict(cell.factors),
+        "asked": {"signals": cell.profile().signals},
         "lr": cell.run.lr if isinstance(cell.run.lr, float) else 0.003,
         "metrics": {
             MAIN: {"acc@0.5": interval, "miou_box": interval, "questions": {"all": {"accuracy": [0.7, 0.6, 0.8]}}}
@@ -70,7 +72,9 @@ def test_the_plans_hold_every_comparison_that_the_paper_makes():
         fractions = {f["fraction"] for f in mine if f["budget"] == "samples" and f["rank"] == 8}
         assert fractions == {0.1, 0.25, 0.5, 1.0}
         assert len([f for f in mine if f["budget"] == "time"]) == 3
-        assert len([f for f in mine if f["budget"] == "tuning"]) == 10
+        tuned = [(f["rank"], f["lr"]) for f in mine if f["budget"] == "tuning"]
+        assert len(tuned) == len(set(tuned)) == 16 and {rank for rank, _ in tuned} == {8, 32, "full"}
+        assert len([f for f in mine if f["budget"] == "long_tuning"]) == 3
     order = [c.factors["rank"] for c in cells if c.factors["budget"] == "samples" and c.factors["fraction"] == 1.0]
     assert order == [8] * 9 + ["full"] * 9 + [32] * 9
     for name in plan_names():
@@ -405,20 +409,53 @@ def test_tuned_rates_come_from_the_cells_of_the_same_kind(tmp_path):
 
     cell = cell_of("table6", "cpu", representation="numerical", rank=8, seed=0)
     assert rates.best_rate(cell, []) is None
-    for rank, best in ((8, 0.003), ("full", 0.0003)):
+    for rank, best in ((8, 0.003), (32, 0.001), ("full", 0.0003)):
         for representation in ("embedding", "numerical"):
             for lr in (0.0003, 0.001, 0.003):
                 tuning(
                     representation, rank, lr, 0.6 if lr == (best if representation == "numerical" else 0.001) else 0.5
                 )
     assert rates.learning_rate_of(cell, tmp_path)["lr"] == 0.003
-    for rank, wanted in (("full", 0.0003), (32, 0.003)):  # rank 32 takes what rank 8 found
+    for rank, wanted in (("full", 0.0003), (32, 0.001)):
         other = cell_of("table6", "cpu", representation="numerical", rank=rank, seed=0)
         assert rates.learning_rate_of(other, tmp_path)["lr"] == wanted
     unknown = cell_of("table6", "cpu", representation="vocabulary", rank=8, seed=0)
     assert rates.best_rate(unknown, results.finished(tmp_path)) is None
     given = cell_of("table6", "cpu", representation="numerical", rank=8, budget="tuning", lr=0.01, seed=0)
     assert rates.learning_rate_of(given, tmp_path) == {"lr": 0.01, "lr_from": "given"}
+
+
+def test_a_rate_that_finds_objects_beats_one_middling_box_for_all():
+    hits, middling = (finished("table6", acc, representation="numerical", rank=8, budget="tuning", lr=lr, seed=100)
+                      for acc, lr in ((0.06, 0.01), (0.0, 0.03)))  # fmt: skip
+    hits["metrics"][MAIN]["miou_box"], middling["metrics"][MAIN]["miou_box"] = [0.12] * 3, [0.14] * 3
+    cell = cell_of("table6", "cpu", representation="numerical", rank=8, seed=0)
+    assert rates.best_rate(cell, [middling, hits])["lr"] == 0.01
+
+
+def test_where_every_score_is_chance_the_loss_decides():
+    def tried(lr: float, acc: float, loss: float, exchanged: float = 0.04) -> dict[str, Any]:
+        made = finished("table6", acc, representation="numerical", rank=8, budget="tuning", lr=lr, seed=100)
+        made["metrics"][MAIN]["shuffled"] = {"acc@0.5": [exchanged, 0.75 * exchanged, 1.25 * exchanged]}
+        return {**made, "log": [{"loss": loss}]}
+
+    lucky, learning = tried(0.003, 0.043, 1.02), tried(0.01, 0.041, 0.95)
+    assert rates.best_of([lucky, learning])["lr"] == 0.01
+    assert rates.best_of([lucky, learning, tried(0.03, 0.06, 1.1)])["lr"] == 0.03, "one that understands is the best"
+    passing = tried(0.03, 0.008, 0.99, exchanged=0.006)
+    assert rates.best_of([lucky, learning, passing])["lr"] == 0.01, "a low score above a lower chance decides nothing"
+
+
+def test_masks_alone_are_told_from_chance_by_their_own_score():
+    def tried(lr: float, found: float, ciou: float, loss: float) -> dict[str, Any]:
+        made = finished("losses", 0.0, terms="bce+dice", budget="tuning", lr=lr, seed=100)
+        mask = {"p@0.5": [found] * 3, "miou_mask": [ciou] * 3, "ciou": [ciou] * 3, "miou_box": [0.0] * 3}
+        made["metrics"][MAIN] |= {**mask, "shuffled": {"acc@0.5": [0.0] * 3, "ciou": [0.14, 0.12, 0.16]}}
+        return {**made, "log": [{"loss": loss}]}
+
+    same_for_all, learning = tried(0.01, 0.02, 0.15, 0.94), tried(0.001, 0.01, 0.13, 0.90)
+    assert rates.best_of([same_for_all, learning])["lr"] == 0.001
+    assert rates.best_of([same_for_all, learning, tried(0.004, 0.4, 0.45, 0.95)])["lr"] == 0.004
 
 
 def test_means_and_differences_over_seeds():
@@ -484,6 +521,9 @@ def test_the_table_joins_seeds():
     assert rows[0]["Acc@0.5 refcoco/val"] == [0.5, 0.5, 0.5] and rows[0]["questions before"] == 0.75
     text = table.markdown(rows)
     assert "| l1 | 2 | 1,000 | 10 | 0.750 | 0.500 ± 0.000 |" in text and "head" not in text
+    made[0]["cell"] = {k: v for k, v in made[0]["cell"].items() if k != "head"}
+    older = table.markdown(table.rows(made))
+    assert "| l1 | – | 1 |" in older and "| l1 | two_way | 1 |" in older, "one from before the plan had mask decoders"
 
 
 def test_no_number_of_jobs_is_faster_than_the_longest_cell():

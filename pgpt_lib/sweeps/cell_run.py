@@ -229,6 +229,8 @@ class Scorer:
         if "question" in run.tasks:
             asked = self._ask()
             found[MAIN]["questions"] = asked.metrics["questions"]
+            # Of answers in words: whether a region was given in their place, or added to them.
+            found[MAIN]["questions_with_region"] = asked.metrics["false_vis"].get("question")
             found[MAIN]["scenes"] |= by_scene(asked.predictions)
         return found, answers
 

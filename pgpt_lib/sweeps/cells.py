@@ -35,7 +35,7 @@ class RunSettings(Section):
     fraction: float = Field(default=1.0, gt=0, le=1)
     seed: int = Field(default=0, ge=0)
     lr: float | Literal["tuned", "profile"] = "profile"  # tuned: the best of this plan's cells that have a number here
-    tuned_as: str = ""  # factors, as in `--only`, whose tuning serves for this cell too
+    tuned_by: str = "tuning"  # the budget of those cells
     align: Literal["bundled", "words"] = "bundled"  # words: fusion and projector aligned anew (alignment.py)
     align_steps: PositiveInt = 1200  # for that
     align_scenes: PositiveInt = 4000  # pictures for that

@@ -5,6 +5,7 @@ All are data frames of text for people; where a cell of a sweep is missing, a da
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,14 +15,15 @@ import pandas as pd
 from ..evaluation.failures import KINDS
 from ..evaluation.series import MAIN
 from ..report import paper_table
-from .rates import best_rate, score
-from .reading import OverSeeds, Sweep, effort_to
-from .results import difference, mean, point_score
+from .rates import best_of, score, told_from_chance_by
+from .reading import OverSeeds, Sweep, effort_to, untuned
+from .results import difference, mean, point_score, select, value
 from .table import SETS
 
 DASH = "–"
 LABELS = {"numerical": "Numerical", "vocabulary": "Vocab", "embedding": "Embed"}  # as the paper's Table 6 has them
 RANKS: Mapping[Any, str] = {8: "rank 8", 32: "rank 32", "full": "full"}
+TUNED_APART = ("lr", "budget", "seed")  # factors that tell tuning cells apart but name no kind of cell
 ANSWERED = f"{MAIN}.questions.all.accuracy"
 Results = Sequence[Mapping[str, Any]]
 
@@ -83,21 +85,45 @@ def table6_result(sweep: Sweep) -> dict[str, dict[str, Any]]:
 
 
 def tuned_rates(sweep: Sweep) -> pd.DataFrame:
-    """Mean box IoU (and Acc@0.5) of every learning rate that was tried, what was taken, and whether at the edge."""
-    made: dict[tuple[str, str], dict[str, str]] = {}
-    grid = sweep.plan.grids[0]
-    for name in grid["representation"]:
-        for rank in grid["rank"]:
-            tried = {r["lr"]: r for r in sweep.results if r["cell"]["budget"] == "tuning"
-                     and (r["cell"]["representation"], str(r["cell"]["rank"])) == (name, str(rank))}  # fmt: skip
-            row = {f"{lr:g}": "{:.3f} ({:.3f})".format(*score(tried[lr])) if lr in tried else DASH for lr in grid["lr"]}
-            cell = sweep.plan.cell({"representation": name, "rank": rank, "seed": 0}, sweep.profile)
-            best = best_rate(cell, [dict(r) for r in tried.values()])
-            whole = len(tried) == len(grid["lr"])
-            edge = best is not None and whole and best["lr"] in (min(tried), max(tried))
-            row |= {"best": f"{best['lr']:g}" if best else DASH, "at the edge": ("no", "yes")[edge] if whole else DASH}
-            made[name, RANKS[rank]] = row
+    """Acc@0.5 (and mean box IoU) of every learning rate that was tried, a row for each kind of cell and length.
+
+    Where masks alone are learnt: the share of masks with an IoU above 0.5 (and mean mask IoU).
+    Of the best one: whether it is at the edge of those tried, its Acc@0.5 (of masks cIoU) with expressions exchanged
+    (as high means that nothing was understood), and questions answered in words. `least loss` is the rate of the lowest
+    loss at the end of the training.
+    """
+    made: dict[tuple[str, ...], dict[str, str]] = {}
+    grids = [grid for grid in sweep.plan.grids if isinstance(grid.get("lr"), list)]
+    rates = sorted({lr for grid in grids for lr in grid["lr"]})
+    varied = [name for name in sweep.plan.factors if any(name in grid for grid in grids) and name not in TUNED_APART]
+    for grid in grids:
+        wanted = set(grid["lr"])
+        for values in itertools.product(*(_listed(grid.get(name, sweep.plan.defaults.get(name))) for name in varied)):
+            factors = {**dict(zip(varied, values, strict=True)), "budget": grid["budget"]}
+            tried = {r["lr"]: r for r in select(sweep.results, **factors) if r["lr"] in wanted}
+            best = best_of(list(tried.values())) if tried else None
+            row = {f"{lr:g}": "{:.3f} ({:.3f})".format(*score(tried[lr])) if lr in tried else DASH for lr in rates}
+            row["best"] = f"{best['lr']:g}" if best else DASH
+            whole = tried.keys() == wanted
+            row["at the edge"] = (
+                ("yes" if best["lr"] in (min(wanted), max(wanted)) else "no") if whole and best else DASH
+            )
+            row["exchanged"] = _decimal(value(best, f"{MAIN}.shuffled.{told_from_chance_by(best)}") if best else None)
+            row["questions"] = _decimal(value(best, ANSWERED) if best else None)
+            ends = {lr: r["log"][-1]["loss"] for lr, r in tried.items() if r["log"]}
+            row["least loss"] = f"{min(ends, key=ends.__getitem__):g}" if ends else DASH
+            run = sweep.plan.cell({**factors, "lr": grid["lr"][0], "seed": grid["seed"]}, sweep.profile).run
+            kind = [RANKS.get(value, str(value)) for value in values]
+            made[*kind, f"{run.expressions * run.times:,.0f}"] = row
     return pd.DataFrame(made).T
+
+
+def _listed(choice: Any) -> list[Any]:
+    return choice if isinstance(choice, list) else [choice]
+
+
+def _decimal(number: float | None) -> str:
+    return DASH if number is None else f"{number:.3f}"
 
 
 def last_score(cells: Results, key: str = "acc@0.5") -> float | None:
@@ -124,7 +150,11 @@ def effort(curves: Mapping[str, Results], levels: Mapping[str, float]) -> pd.Dat
 
 
 def failures(groups: Mapping[str, Results]) -> pd.DataFrame:
-    """How answers fail, as counts over all seeds, beside the rate of those that could not be parsed and Acc@0.5."""
+    """How answers fail, as counts over all seeds, beside the rate of those that could not be parsed and Acc@0.5.
+
+    And what tells whether the picture was seen at all: Acc@0.5 with expressions exchanged, and how many different boxes
+    are among the answers that the first cell kept.
+    """
     made: dict[str, dict[str, str]] = {}
     for name, cells in groups.items():
         if not cells:
@@ -133,15 +163,23 @@ def failures(groups: Mapping[str, Results]) -> pd.DataFrame:
         scores = [cell["metrics"][MAIN] for cell in cells]
         counts = {kind: sum(s["failures"][kind] for s in scores) for kind in KINDS}
         rates = {title: mean(cells, f"{MAIN}.{key}") for title, key in
-                 (("parse failures", "parse_failure_rate"), ("Acc@0.5", "acc@0.5"))}  # fmt: skip
+                 (("parse failures", "parse_failure_rate"), ("Acc@0.5", "acc@0.5"),
+                  ("exchanged", "shuffled.acc@0.5"))}  # fmt: skip
         most = max(counts, key=lambda kind: counts[kind])
         made[name] = {
             "answers": f"{sum(s['n'] for s in scores):,}",
             **{kind.replace("_", " "): f"{count:,}" for kind, count in counts.items()},
             "mostly": most.replace("_", " ") if counts[most] else DASH,
             **{title: str(OverSeeds.of(found, len(cells))) if found else DASH for title, found in rates.items()},
+            "different boxes": _variety(cells[0].get("answers", [])),
         }
     return pd.DataFrame(made).T.fillna(DASH)
+
+
+def _variety(answers: Sequence[Mapping[str, Any]]) -> str:
+    """How many different boxes some answers have, to a hundredth: few where one box is the answer to all."""
+    boxes = [tuple(round(side, 2) for side in answer["read"]) for answer in answers if answer["read"]]
+    return f"{len(set(boxes))} of {len(boxes)}" if boxes else DASH
 
 
 def wrong_answers(groups: Mapping[str, Results], count: int = 5) -> pd.DataFrame:
@@ -173,12 +211,20 @@ def failure_shares(cells: Results) -> dict[str, float]:
 
 
 def words_kept(groups: Mapping[str, Results]) -> pd.DataFrame:
-    """Accuracy on questions in words before and after the tuning, and the change, over the seeds."""
+    """Accuracy on questions in words before and after the tuning, and the change, over the seeds.
+
+    `with a region` is the share of the later answers that hold a region, in cells that have counted them.
+    """
     made: dict[str, dict[str, str]] = {}
     for name, cells in groups.items():
-        before = [{"cell": c["cell"], "metrics": {MAIN: c["before"]}} for c in cells]
+        before = untuned(cells)
         kept = {"before": mean(before, ANSWERED), "after": mean(cells, ANSWERED)}
         row = {when: str(OverSeeds.of(found, len(cells))) if found else DASH for when, found in kept.items()}
         change = difference(cells, before, ANSWERED)
-        made[name] = {**row, "change": OverSeeds.of(change, len(cells)).signed if change else DASH}
+        region = mean(cells, f"{MAIN}.questions_with_region")
+        made[name] = {
+            **row,
+            "change": OverSeeds.of(change, len(cells)).signed if change else DASH,
+            "with a region": str(OverSeeds.of(region, len(cells))) if region else DASH,
+        }
     return pd.DataFrame(made).T

@@ -137,6 +137,11 @@ class Sweep:
         return text
 
 
+def untuned(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same cells with the scores of their models before they were tuned in place of those after it."""
+    return [{**cell, "metrics": {MAIN: cell["before"]}} for cell in cells]
+
+
 def open_sweep(name: str, out: Path, profile: str) -> Sweep:
     """A plan's finished cells in a run's folder, or, where it has none, in `reports/<profile>`.
 

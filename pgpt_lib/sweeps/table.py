@@ -11,6 +11,7 @@ from ..evaluation.series import MAIN
 from ..files import write_json, write_text
 from .results import mean, value
 
+ABSENT = "–"
 SETS = [f"refshapes-{dataset}/{split}" for dataset, splits in SPLITS.items() for split in splits[1:]]
 COLUMNS = (
     *((f"Acc@0.5 {name.removeprefix('refshapes-')}", f"{name}.acc@0.5") for name in SETS),
@@ -61,23 +62,27 @@ def write_table(folder: Path, results: Sequence[Mapping[str, Any]]) -> None:
 
 
 def markdown(made: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as a table for people: means with the half width of their interval; factors that never vary left out."""
-    factors = [k for k in made[0]["cell"] if len({str(row["cell"][k]) for row in made}) > 1] or list(made[0]["cell"])
+    """The rows as a table for people: means with the half width of their interval; factors that never vary left out.
+
+    A cell that was trained before its plan had a factor has none of it.
+    """
+    known = list({name: None for row in made for name in row["cell"]})
+    factors = [k for k in known if len({str(row["cell"].get(k)) for row in made}) > 1] or known
     titles = ["trainable", "seconds", "questions before", *(title for title, _ in COLUMNS)]
     shown = [title for title in titles if any(row.get(title) is not None for row in made)]
     head = [*factors, "seeds", *shown]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for row in made:
         seeds = str(len(row["seeds"])) + (f", {len(row['failed'])} failed" if row["failed"] else "")
-        cells = [str(row["cell"][k]) for k in factors] + [seeds] + [_cell(row.get(title)) for title in shown]
-        lines.append(f"| {' | '.join(cells)} |")
+        kind = [str(row["cell"].get(k, ABSENT)) for k in factors]
+        lines.append(f"| {' | '.join([*kind, seeds, *(_cell(row.get(title)) for title in shown)])} |")
     note = "Means over seeds ± half of their 95 % interval, which joins seeds and scenes."
     return "\n".join(lines) + f"\n\n{note}\n"
 
 
 def _cell(found: Any) -> str:
     if found is None:
-        return "–"
+        return ABSENT
     if isinstance(found, list):
         return f"{found[0]:.3f} ± {(found[2] - found[1]) / 2:.3f}"
     return f"{found:,.0f}" if abs(found) >= 10 else f"{found:.3f}"
