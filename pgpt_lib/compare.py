@@ -16,6 +16,7 @@ from .report import SERIES
 
 SETTINGS = ("profile", "data", "seed", "commit", "checkpoint", "machine", "versions")
 PROFILE = "config."  # a setting of the profile
+NAMED = 5  # of many settings or metrics, in one sentence
 
 
 def compare_reports(a: Path, b: Path) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def compare_reports(a: Path, b: Path) -> dict[str, Any]:
     Raises:
         InputError: no report there, or a damaged one.
     """
-    first, second = _read(a), _read(b)
+    first, second = read_report(a), read_report(b)
     ours, theirs = (dict(_flat(report["metrics"])) for report in (first, second))
     shared = [name for name in ours if name in theirs]
     rows = [_row(name, ours[name], theirs[name]) for name in shared]
@@ -70,7 +71,12 @@ def describe(found: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_report(path: Path) -> dict[str, Any]:
+    """A report, by its run's folder or its own name.
+
+    Raises:
+        InputError: none there, or a damaged one.
+    """
     file = path / "report.json" if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"no report at {str(path)!r}: give a run's folder or its report.json")
@@ -142,7 +148,10 @@ def _summary(within: int, compared: int, settings: Mapping[str, Any]) -> str:
     sentence = f"{within} of {compared} metrics within the published interval"
     other = [name for name in ("profile", "seed") if name in settings]
     other += sorted(name for name in settings if name.startswith(PROFILE))
-    return sentence + (f", with another {', '.join(n.removeprefix(PROFILE) for n in other)}." if other else ".")
+    if not other:
+        return f"{sentence}."
+    more = f" and {len(other) - NAMED} more" if len(other) > NAMED else ""
+    return f"{sentence}, with another {', '.join(n.removeprefix(PROFILE) for n in other[:NAMED])}{more}."
 
 
 def _change(row: Mapping[str, Any]) -> str:

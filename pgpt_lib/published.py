@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from . import project
-from .compare import compare_reports
+from .compare import NAMED, compare_reports, read_report
+from .errors import InputError
 from .files import write_text
-
-NAMED = 5  # of the metrics outside, in one sentence
 
 
 def against_published(profile: str, out: Path) -> dict[str, Any] | None:
@@ -23,7 +22,7 @@ def against_published(profile: str, out: Path) -> dict[str, Any] | None:
 
     Args:
         profile: its name.
-        out: the run's folder, with its `report.json`.
+        out: the run's folder, or its `report.json`.
 
     Returns:
         What `compare.compare_reports` does, the published report first; None where none is published.
@@ -32,7 +31,8 @@ def against_published(profile: str, out: Path) -> dict[str, Any] | None:
     committed = project.committed_files(folder)
     if committed is None:
         there = project.ROOT / folder
-        known = (there / "report.json").is_file() and there.resolve() != out.resolve()
+        own = out if out.is_dir() else out.parent
+        known = (there / "report.json").is_file() and there.resolve() != own.resolve()
         return compare_reports(there, out) if known else None
     if folder / "report.json" not in committed:
         return None
@@ -45,8 +45,33 @@ def against_published(profile: str, out: Path) -> dict[str, Any] | None:
         return compare_reports(Path(copied), out)
 
 
-def in_words(found: Mapping[str, Any]) -> str:
-    """The comparison's sentence, and the first of the metrics outside the published interval, by name."""
+def its_published(report: Path) -> dict[str, Any]:
+    """A report beside the published one of its profile.
+
+    Args:
+        report: a run's folder, or its `report.json`.
+
+    Returns:
+        What `compare.compare_reports` does, the published report first.
+
+    Raises:
+        InputError: no report there, or none published of its profile.
+    """
+    profile = read_report(report).get("profile")
+    found = against_published(str(profile), report)
+    if found is None:
+        raise InputError(f"no report of profile {profile!r} is published: name the one to hold {str(report)!r} against")
+    return found
+
+
+def in_words(found: Mapping[str, Any], out: Path) -> str:
+    """The comparison's sentence, and the first of the metrics outside the published interval, by name.
+
+    Args:
+        found: of `against_published`.
+        out: the run's folder.
+    """
     outside = [row["name"] for row in found["metrics"] if row["within"] is False]
-    more = f", and {len(outside) - NAMED} more (`python -m pgpt_lib compare` lists all)" if len(outside) > NAMED else ""
+    left = len(outside) - NAMED
+    more = f", and {left} more (`python -m pgpt_lib compare {out}` lists all)" if left > 0 else ""
     return found["summary"] + (f" Outside: {', '.join(outside[:NAMED])}{more}." if outside else "")

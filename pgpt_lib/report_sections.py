@@ -140,11 +140,12 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
 
 def _claims(claims: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
     """Every claim of the paper with its verdict, why, and what that rests on."""
+    from .claims import counts
+
     if not claims:
         return
-    found = [claim["verdict"] for claim in claims.values()]
     yield Heading(2, "The paper's claims")
-    yield Text(", ".join(f"{found.count(verdict)} {verdict}" for verdict in sorted(set(found))) + ".")
+    yield Text(f"{counts(claims)}.")
     body = ((c["text"], c["section"], c["verdict"], c["why"], _evidence(c["evidence"])) for c in claims.values())
     yield _table(("claim", "section", "verdict", "why", "evidence"), body, words=True, strong=2)
 
@@ -230,11 +231,16 @@ def _cell(value: Any) -> str:
         middle, low, high = (_rounded(v, max(map(abs, value))) for v in value)
         return f"{middle} [{low}, {high}]"
     if isinstance(value, list):
-        shown = ", ".join(_cell(v) for v in value[:8])
+        shown = ", ".join(f"({_cell(v)})" if _is_list(v) else _cell(v) for v in value[:8])
         return shown + (f" … ({len(value)} values)" if len(value) > 8 else "")
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_cell(v)}" for k, v in value.items())
     return str(value)
+
+
+def _is_list(value: Any) -> bool:
+    """A list within a list, as a point of a curve; an interval has brackets already."""
+    return isinstance(value, list) and not _is_interval(value)
 
 
 def _is_interval(value: Any) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgpt_lib import cli, project, published
+from pgpt_lib.errors import InputError
 from pgpt_lib.reproduce import Summary
 
 
@@ -41,20 +42,23 @@ def test_what_was_committed_counts_not_what_the_run_wrote_over_it(repository: Pa
     out = write_report(repository / "reports" / "cpu", 0.55, 0.6, 0.9)
     found = published.against_published("cpu", out)
     assert found is not None and (found["within"], found["compared"], found["settings"]) == (2, 3, {})
-    assert published.in_words(found) == ("2 of 3 metrics within the published interval. Outside: set/val: metric 2.")
+    assert published.in_words(found, out) == (
+        "2 of 3 metrics within the published interval. Outside: set/val: metric 2."
+    )
 
 
 def test_of_many_outside_the_first_are_named() -> None:
     rows = [{"name": f"metric {i}", "within": False} for i in range(published.NAMED + 2)]
-    said = published.in_words({"summary": "None within.", "metrics": rows})
+    said = published.in_words({"summary": "None within.", "metrics": rows}, Path("runs/mine"))
     assert said.startswith("None within. Outside: metric 0, ") and f"metric {published.NAMED}" not in said
-    assert "and 2 more (`python -m pgpt_lib compare` lists all)." in said
+    assert "and 2 more (`python -m pgpt_lib compare runs/mine` lists all)." in said
 
 
 def test_another_seed_is_said(repository: Path, tmp_path: Path) -> None:
-    found = published.against_published("cpu", write_report(tmp_path / "out", 0.5, 0.6, 0.7, seed=1))
+    out = write_report(tmp_path / "out", 0.5, 0.6, 0.7, seed=1)
+    found = published.against_published("cpu", out)
     assert found is not None
-    assert published.in_words(found) == "3 of 3 metrics within the published interval, with another seed."
+    assert published.in_words(found, out) == "3 of 3 metrics within the published interval, with another seed."
 
 
 def test_a_profile_without_a_published_report(repository: Path, tmp_path: Path) -> None:
@@ -92,3 +96,21 @@ def test_run_ends_with_it(
         words = "2 of 3 metrics within" if profile == "cpu" else "No report of profile smoke is published"
         first, page = printed.splitlines()
         assert first.startswith(words) and page == str(out / "index.html")
+
+
+@pytest.mark.parametrize("name", ["", "report.json"])
+def test_the_command_holds_a_report_alone_against_what_was_committed(
+    repository: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = write_report(repository / "reports" / "cpu", 0.55, 0.6, 0.9)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", str(out / name), "--json"])
+    found = json.loads(capsys.readouterr().out)
+    assert end.value.code == 0 and (found["within"], found["compared"]) == (2, 3)
+
+
+def test_a_report_whose_profile_has_none_published_is_refused(repository: Path, tmp_path: Path) -> None:
+    out = write_report(tmp_path / "out", 0.5)
+    (out / "report.json").write_text(json.dumps({"profile": "mine", "metrics": {}}))
+    with pytest.raises(InputError, match="no report of profile 'mine' is published"):
+        published.its_published(out)

@@ -15,13 +15,16 @@ from results_page import documented
 from pgpt_lib import project, report_markdown, report_page
 from pgpt_lib.files import write_json
 from pgpt_lib.report import write_report
-from pgpt_lib.report_sections import Heading, Listed, Table, Text, blocks
+from pgpt_lib.report_sections import Heading, Listed, Table, Text, _cell, blocks
 from pgpt_lib.sweeps import frames, reading
 
 MACHINE = {"processor": "Toy", "cores": 2, "memory_gb": 4.0, "accelerators": []}
 TABLES = {
     "table4": {"ours": {"Token Embed": {"box": 1, "mask": 1}}, "data": "A row with a | and *stars*"},
-    "table7": {"ours": {"Token Embed, nano, cache": {"box": [0.0123, 0.0119, 0.013]}}},
+    "table7": {
+        "ours": {"Token Embed, nano, cache": {"box": [0.0123, 0.0119, 0.013]}},
+        "data": "Seconds to decode one region, median [quartiles].",
+    },
 }
 METRICS = {"refshapes-refcoco/val": {"acc@0.5": [0.5, 0.25, 0.75], "caption": {"n": 3, "cider": None}, "n": 2}}
 
@@ -124,6 +127,7 @@ def test_table_6_has_intervals_and_seeds_and_its_sweep_hours_and_hardware(out):
     assert row["seeds"] == 3 and row["refcoco/val"][1] < row["refcoco/val"][0] < row["refcoco/val"][2]
     text = (out / "report.md").read_text()
     assert f"{row['refcoco/val'][0]:.1f} [{row['refcoco/val'][1]:.1f}, {row['refcoco/val'][2]:.1f}]" in text
+    assert "### Table 7\n\nSeconds to decode one region, median [quartiles]." in text
     assert "0.01230 [0.01190, 0.01300]" in text and "0.500 [0.250, 0.750]" in text
     facts = report["sweeps"]["table6"]
     files = [json.loads(p.read_text()) for p in (out / "sweeps" / "table6").glob("rep*.json")]
@@ -133,6 +137,12 @@ def test_table_6_has_intervals_and_seeds_and_its_sweep_hours_and_hardware(out):
         f"| table6 | {len(files)} of {len(files)} | 0, 1, 2, 100 | {facts['hours']:.1f} | 1 | Toy, 2 cores, 4.0 GB |"
         in text
     )
+
+
+def test_points_of_a_curve_stand_apart_and_an_interval_in_brackets():
+    assert _cell([[34.0, 0.91], [385, 0.975]]) == "(34, 0.91), (385, 0.975)"
+    assert _cell([[0.5, 0.25, 0.75], [0.5, 0.25, 0.75]]) == "0.500 [0.250, 0.750], 0.500 [0.250, 0.750]"
+    assert _cell([0, 1, 2]) == "0, 1, 2"
 
 
 def test_nothing_in_a_text_is_a_mark():

@@ -81,7 +81,8 @@ mixes = {name: LayerFusion(model.fusion.num_layers, name)(states)[0] for name in
 mixes["learned"] = model.fusion(states)[0].detach()
 
 # %% [markdown]
-# As colours, all in the same three directions:
+# As colours: red, green and blue are the three main directions (principal components) of the features of `last`, scaled
+# in each picture by itself.
 
 # %%
 fig, axes = plt.subplots(1, 5, figsize=(7.2, 1.9))
@@ -93,13 +94,14 @@ for ax, (name, tokens) in zip(axes[1:], mixes.items(), strict=True):
 run.figure(fig, "mixes", alt="Features of a scene as colours after four fusion strategies")
 
 # %% [markdown]
-# Equal colours in two pictures mean that the language model would be told the same there. Compare small objects and
-# outlines: late layers have mixed in more of what surrounds them.
+# Compare patterns within a picture, not single colours between two: where patches have one colour, the mixture hardly
+# tells them apart in these three directions. Look at small objects and outlines: late layers have mixed in more of what
+# surrounds them.
 #
 # ## 2 · Why raw layers hide what their weights mean
 #
-# In a sum, a layer counts by its weight *and* by the length of its tokens. Raw layers differ in length by up to an
-# order of magnitude.
+# In a sum, a layer counts by its weight *and* by the length of its tokens. Raw layers can differ in length many times
+# over; by how much in this tower is printed below.
 #
 # ### Exercise 1: shares of layers (★★☆, 10 minutes)
 #
@@ -152,7 +154,8 @@ import torch.nn.functional as F
 
 equal = torch.full((model.fusion.num_layers,), 1 / model.fusion.num_layers)
 raw, normalised = my_shares(states, equal), my_shares(F.layer_norm(states, states.shape[-1:]), equal)
-ax = plots.show_layers({"raw layers": raw, "normalised layers": normalised}, title="shares under equal weights")
+sets = {"raw layers": raw, "normalised layers": normalised}
+ax = plots.show_layers(sets, title="shares under equal weights", ylabel="share of the sum")
 run.figure(ax.figure, "shares", alt="Each layer's share of the sum under equal weights, raw and normalised")
 print(f"the largest share is {raw.max() / raw.min():.1f} times the smallest on raw layers")
 
@@ -191,8 +194,9 @@ for title, metric in TASKS.items():
 # ## 4 · Figure 5, left: strategies and tasks
 #
 # The bundled language model met pixels through learned fusion. To swap another strategy in and tune would compare a
-# trained fusion with untrained ones. So each strategy first *aligns* its own fusion and projector in words, starting
-# from a language model that never saw a pixel, with the same budget; only then it is tuned.
+# trained fusion with untrained ones. So each strategy first *aligns*: its own fusion and projector are trained on
+# captions and questions that are answered in words, without any region, before a frozen language model that never saw a
+# pixel, each for the same number of steps. Only then it is tuned.
 
 # %%
 strategies = list(sweep_plots.STRATEGIES)
@@ -289,7 +293,7 @@ frames.frame(gaps, signed=True)
 # ## 5 · What a naive swap would have claimed
 #
 # The same comparison without the alignment, from the bundled weights. This is the comparison that comes to mind first,
-# and it favours the strategy that the backbone was made with.
+# and it may favour the strategy that the backbone was made with.
 
 # %%
 starts = {"aligned": "aligned anew", "swapped": "swapped in"}
@@ -327,8 +331,8 @@ frames.frame(swap, signed=True)
 # ## 6 · Figure 5, right: the weights
 #
 # Every cell with learned fusion has kept its weights at each line of its log, and those of its own alignment, where
-# they start even. Steps below 0, left of the dashed line, are the alignment's; those of the mask decoder are tuned
-# alone, since words need no mask. Where the sweep has no such cell yet, the short one is shown, which starts from the
+# they start even. Steps below 0, left of the dashed line, are the alignment's; the mask decoder's weights have no such
+# steps, since words need no mask. Where the sweep has no such cell yet, the short one is shown, which starts from the
 # bundled weights.
 
 # %%
@@ -353,8 +357,6 @@ run.figure(fig, "weights_over_training", alt="Fusion weights by layer over the s
 # a token.
 
 # %%
-from scipy import stats
-
 from pgpt_lib.probing import scene_probes
 
 probes = scene_probes(model.tower, run.profile.data.level, scenes, seed)
@@ -380,25 +382,12 @@ if bundled.exists():
 run.figure(sweep_plots.weights_beside_probe(sets, accuracy), "figure5_right", alt="Learned weights and probes by layer")
 
 # %% [markdown]
-# Bars that stand high where a curve does would mean that training looks for what the probe finds there. Do they? As a
-# correlation over layers, for each seed: 1 is perfect agreement, 0 none. Few layers correlate by chance; the smallest
-# value that chance exceeds only once in twenty is printed with it.
-
+# Bars that stand high where a curve does would mean that training looks for what the probe finds there. Do they? First
+# as a correlation over layers, for each seed: 1 is perfect agreement, 0 none, or that all weights are equal.
 
 # %%
-def correlation(weights, values):
-    """Pearson's correlation of two lists over layers; 0 where one is even, so that there is nothing to follow."""
-    both = torch.tensor([weights, values], dtype=torch.float64)
-    return 0.0 if (both.std(dim=1) < 1e-9).any() else torch.corrcoef(both)[0, 1].item()
+from pgpt_lib.arrangements import correlation, standing
 
-
-# %% [markdown]
-# For the two learned sets, and for the bundled backbone's:
-
-# %%
-layers = model.fusion.num_layers
-bound = (t := stats.t.ppf(0.95, layers - 2)) / (layers - 2 + t * t) ** 0.5
-print(f"over {layers} layers chance exceeds {bound:.2f} once in twenty")
 follows = {}
 for name, seeds in sets.items():
     for word, values in accuracy.items():
@@ -407,17 +396,35 @@ for name, seeds in sets.items():
         print(f"{name:24} with {word:7} {sum(found) / len(found):+.2f} (from {min(found):+.2f} to {max(found):+.2f})")
 
 # %% [markdown]
-# The answer in one sentence for each set, from these numbers. The weights "follow" a probe where they correlate with it
-# beyond chance in every seed.
+# How much of that is chance? Seeds that agree do not tell: all of them are held against one probe, fitted to one set of
+# scenes, and share whatever is accidental in it. Nor does the usual bound on a correlation, which takes layers for
+# independent. Neighbours say nearly the same, so weights and probes are both smooth over layers, and smooth curves
+# often correlate. And of two probes one is always nearer.
+#
+# So the probes are compared with *themselves*, rearranged in all ways that keep neighbours together: their curves
+# shifted around, as if the layers stood in a circle, and each of these mirrored. That makes two arrangements for each
+# layer, the true one among them. Each is scored by its best correlation, over both probes, with the mean weights over
+# seeds. If chance alone joined weights and probes, any arrangement could come first. The weights "follow" a probe where
+# the true one does. A correlation does not ask how far weights moved; their range stands beside it.
+
+# %%
+places = {name: standing(seeds, accuracy) for name, seeds in sets.items()}
+for name, found in places.items():
+    mean = torch.tensor(sets[name]).mean(0)
+    place = f"the true arrangement is {found.rank} of {found.of}, nearest to {found.curve} ({found.correlation:+.2f})"
+    print(f"{name:24} {place}; weights from {mean.min():.3f} to {mean.max():.3f}")
+
+# %% [markdown]
+# The answer in one sentence for each set that was learned here, from these numbers.
 
 
 # %%
 def sentence(name):
     """Whether a set of weights follows the probe that it is nearest to, in words."""
-    best = max(accuracy, key=lambda word: follows[f"{name}, {word}"])
-    least = min(correlation(weights, accuracy[best]) for weights in sets[name])
-    found = f"follow the probe of {best}" if least > bound else f"follow neither probe, {best} being nearest"
-    return f"The weights of the {name} {found}: at least {least:+.2f} over {len(sets[name])} seed(s)."
+    found = places[name]
+    verdict = f"follow the probe of {found.curve}" if found.follows else "follow neither probe"
+    place = f"the true arrangement is {found.rank} of {found.of}"
+    return f"The weights of the {name} {verdict}: {place}; chance alone puts it first with probability 1/{found.of}."
 
 
 for name in ("language model", "mask decoder"):
@@ -499,4 +506,6 @@ measured = {
     "naive_swap": {f"{s}, {how}": v[:3] for s, row in swap.items() for how, v in row.items() if v},
     "probe": {word: max(values) for word, values in accuracy.items()},
 }
-run.finish(metrics={**measured, "weights_follow_probe": follows, "dragged_miou_box": dragged})
+ranks = {name: {"rank": found.rank, "of": found.of} for name, found in places.items()}
+follow = {"weights_follow_probe": follows, "weights_probe_rank": ranks}
+run.finish(metrics={**measured, **follow, "dragged_miou_box": dragged})

@@ -1,7 +1,8 @@
 """The paper's claims, and a verdict on each from what a report's folder holds.
 
 A verdict is `reproduced`, `not reproduced` or `not measurable here`; it names its evidence and says why in a sentence.
-Without the evidence it is `not measurable here`, never a guess.
+Without the evidence it is `not measurable here`, never a guess. Where intervals judge, the sentence on what is not
+reproduced begins with `contradicted: ` or `undecided: `.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import project
-from .evidence import NOT_MEASURABLE, Evidence, Missing
+from .evidence import CONTRADICTED, NOT_MEASURABLE, NOT_REPRODUCED, UNDECIDED, Evidence, Missing
 from .rules import RULES
 
 CLAIMS = project.ROOT / "data" / "claims.json"
@@ -34,6 +35,21 @@ def verdicts(report: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any
     """
     evidence = Evidence(report, folder)
     return {claim["id"]: _judge(claim, evidence) for claim in listed()}
+
+
+def counts(claims: Mapping[str, Mapping[str, Any]]) -> str:
+    """How often each verdict was given, and how many of what is not reproduced are contradicted or undecided.
+
+    Args:
+        claims: as `verdicts` gives them.
+    """
+    found = [claim["verdict"] for claim in claims.values()]
+    text = {verdict: f"{found.count(verdict)} {verdict}" for verdict in sorted(set(found))}
+    reasons = [claim["why"] for claim in claims.values() if claim["verdict"] == NOT_REPRODUCED]
+    meant = {kind: sum(why.startswith(f"{kind}: ") for why in reasons) for kind in (CONTRADICTED, UNDECIDED)}
+    if any(meant.values()):
+        text[NOT_REPRODUCED] += f" ({', '.join(f'{count} {kind}' for kind, count in meant.items() if count)})"
+    return ", ".join(text.values())
 
 
 def _judge(claim: Mapping[str, str], evidence: Evidence) -> dict[str, Any]:

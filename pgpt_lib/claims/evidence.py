@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from .. import project
 from ..evaluation.series import MAIN
 from ..sweeps.engine import sweep_folder
 from ..sweeps.plans import sized
-from ..sweeps.reading import OverSeeds, Sweep, open_sweep
+from ..sweeps.reading import OverSeeds, Sweep, open_sweep, untuned
 from ..sweeps.results import LEAST_SEEDS, contrast, result_file, shared_seeds
 from ..sweeps.results import metric as metric_at
 
 REPRODUCED, NOT_REPRODUCED, NOT_MEASURABLE = "reproduced", "not reproduced", "not measurable here"
+UNDECIDED, CONTRADICTED = "undecided", "contradicted"  # what "not reproduced" may mean, as the first word of `why`
 
 
 class Missing(Exception):
@@ -31,9 +32,41 @@ class Verdict:
     why: str
 
 
-def judged(holds: bool, evidence: Sequence[str], why: str) -> Verdict:
-    """Reproduced where `holds`, else not reproduced."""
+def counted(holds: bool, evidence: Sequence[str], why: str) -> Verdict:
+    """Reproduced where `holds`, else not: for what is counted and has no interval."""
     return Verdict(REPRODUCED if holds else NOT_REPRODUCED, tuple(dict.fromkeys(evidence)), why)
+
+
+def judged(sides: Collection[int], evidence: Sequence[str], why: str) -> Verdict:
+    """Reproduced where every comparison that the claim needs holds, by its whole interval.
+
+    Else `why` begins with `contradicted: ` where one of them lies wholly on the other side, and with `undecided: `
+    where none does.
+
+    Args:
+        sides: of each comparison, as `over` tells it; at least one.
+        evidence: keys and paths; the same one twice counts once.
+        why: a sentence.
+    """
+    worst = min(sides)
+    meaning = {1: "", 0: f"{UNDECIDED}: ", -1: f"{CONTRADICTED}: "}[worst]
+    return counted(worst == 1, evidence, f"{meaning}{why}")
+
+
+def over(ours: Any, theirs: Any, share: float = 1.0, touching: bool = False) -> int:
+    """On which side of a score, or of a share of it, another one lies, each with its whole interval.
+
+    Args:
+        ours, theirs: `[value, low, high]`, or a number, which stands for itself.
+        share: of `theirs`.
+        touching: whether it is enough that the two intervals meet.
+
+    Returns: 1 above, -1 below, 0 where the intervals overlap.
+    """
+    least, most = share * low(theirs), share * high(theirs)
+    if low(ours) > most or (touching and low(ours) == most):
+        return 1
+    return -1 if high(ours) < least else 0
 
 
 class Evidence:
@@ -100,6 +133,19 @@ class Evidence:
             share: of the worse side's score.
         """
         ours, theirs = self.paired(plan, better, worse)
+        return self._gain(ours, theirs, key, share)
+
+    def kept(self, plan: str, factors: Mapping[str, Any], key: str, share: float) -> Gain:
+        """By how much a kind of cell exceeds a share of what its own model scored before it was tuned."""
+        [cells] = self.paired(plan, factors)
+        for cell in cells:
+            if not cell.get("before"):
+                raise Missing(f"{self.paths(cell)[0]} does not say what the model scored before it was tuned")
+        return self._gain(cells, untuned(cells), key, share)
+
+    def _gain(
+        self, ours: Sequence[Mapping[str, Any]], theirs: Sequence[Mapping[str, Any]], key: str, share: float
+    ) -> Gain:
         for cell in (*ours, *theirs):
             self.score(cell, key)  # names the cell that lacks it
         found = contrast([(1, ours), (-share, theirs)], f"{MAIN}.{key}")
@@ -130,9 +176,14 @@ class Gain:
     paths: tuple[str, ...]
 
     @property
+    def side(self) -> int:
+        """1 where the whole interval lies above 0, -1 where below, 0 where it holds 0."""
+        return over(self.found, 0.0)
+
+    @property
     def holds(self) -> bool:
         """Whether the whole interval lies above 0."""
-        return self.found.low > 0
+        return self.side == 1
 
     def __str__(self) -> str:
         return self.found.signed

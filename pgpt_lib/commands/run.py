@@ -55,7 +55,8 @@ def run(
         )
         page = write_report(summary.out)
         found = against_published(profile, summary.out)
-        words = in_words(found) if found else f"No report of profile {profile} is published to compare this one with."
+        none = f"No report of profile {profile} is published to compare this one with."
+        words = in_words(found, summary.out) if found else none
         data = {
             "profile": profile,
             "out": summary.out,

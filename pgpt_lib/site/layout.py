@@ -25,7 +25,8 @@ from .lessons import is_current, was_executed, write_lesson
 CONFIG = project.ROOT / "docs" / "site"
 PREFERRED = ("cpu", "smoke")
 """Profiles whose reports come first when a notebook was executed in several; the others follow by name."""
-PICTURES = {".png", ".svg", ".jpg"}
+BESIDE_PAGES = {".png", ".svg", ".jpg", ".json"}
+"""Files below docs/ that its pages show or lead to: pictures, and answers of benchmarks."""
 UNDOCUMENTED = ("commands", "site")
 
 
@@ -130,11 +131,11 @@ def _origin(folder: Path, slug: str, page: str, reports: Mapping[str, Path]) -> 
 
 
 def _docs(source: Path, series: Mapping[str, FrontMatter]) -> None:
-    """The first page, and docs/ with its pictures."""
+    """The first page, and docs/ with what its pages show or lead to."""
     docs = project.ROOT / "docs"
     shutil.copy(CONFIG / "index.md", _made(source) / "index.md")
-    pictures = [path for path in docs.rglob("*") if path.suffix in PICTURES and CONFIG not in path.parents]
-    for path in [*docs.glob("*.md"), *pictures]:
+    files = [path for path in docs.rglob("*") if path.suffix in BESIDE_PAGES and CONFIG not in path.parents]
+    for path in [*docs.glob("*.md"), *files]:
         target = source / "docs" / path.relative_to(docs)
         shutil.copy(path, _made(target.parent) / path.name)
     guide = source / "docs" / "which_notebook.md"
