@@ -76,8 +76,8 @@ def write_report(out_dir: str | os.PathLike[str]) -> Path:
     out = Path(out_dir)
     report, results = gather(out), _results(out)
     write_json(out / "report.json", report)
-    write_text(out / "report.md", report_markdown.render(report, results))
-    write_text(out / "index.html", report_page.render(report, results))
+    write_text(out / "report.md", report_markdown.render(report, results, out))
+    write_text(out / "index.html", report_page.render(report, results, out))
     return out / "index.html"
 
 

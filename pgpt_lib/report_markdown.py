@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from .report_sections import Block, Cell, Heading, Listed, Picture, Table, Text, blocks, title
 
 
-def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The report in Markdown, tables as GitHub writes them. Arguments as of `report_page.render`."""
-    return "\n\n".join([f"# {_plain(title(report))}", *map(_markdown, blocks(report, results))]) + "\n"
+    return "\n\n".join([f"# {_plain(title(report))}", *map(_markdown, blocks(report, results, folder))]) + "\n"
 
 
 def _markdown(block: Block) -> str:
@@ -38,9 +39,14 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell, strong: bool) -> str:
     if isinstance(cell, Listed):
-        items = "<br>".join(f"<code>{_plain(item)}</code>" for item in cell.items)
+        items = "<br>".join(_item(name, target) for name, target in cell.items)
         return f"<details><summary>{_plain(cell.title)}</summary>{items}</details>"
     return f"**{_plain(cell)}**" if strong else _plain(cell)
+
+
+def _item(name: str, target: str | None) -> str:
+    code = f"<code>{_plain(name)}</code>"
+    return f'<a href="{escape(target)}">{code}</a>' if target else code
 
 
 def _plain(text: str) -> str:

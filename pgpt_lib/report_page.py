@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from .report_sections import Block, Cell, Heading, Listed, Picture, Table, Text, blocks, title
@@ -23,32 +24,33 @@ figcaption { color: #444; font-size: .9rem; }
 INTERVAL = re.compile(r"(?<= )\[[-+\d.,]+, [-+\d.,]+\]")
 
 
-def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> str:
+def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path) -> str:
     """The page of a report.
 
     Args:
         report: what `pgpt_lib.report.gather` returns.
         results: the notebooks' results, for their figures.
+        folder: of the run, where the page is to lie.
     """
     name = _text(title(report))
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{name}</title><style>{STYLE}</style></head>\n<body>\n<h1>{name}</h1>\n"
-        + "\n".join(sections(report, results))
+        + "\n".join(sections(report, results, folder))
         + "\n</body>\n</html>\n"
     )
 
 
-def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[str]:
+def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
     """What stands below the title, as HTML; links and pictures are relative to the run's folder."""
-    return [_html(block) for block in blocks(report, results)]
+    return [_html(block) for block in blocks(report, results, folder)]
 
 
 def _html(block: Block) -> str:
     match block:
         case Heading():
-            return f"<h{block.level}>{_text(block.text)}</h{block.level}>"
+            return f'<h{block.level} id="{escape(block.anchor)}">{_text(block.text)}</h{block.level}>'
         case Text():
             words, target = block.link or ("", "")
             link = f' <a href="{escape(target)}">{_text(words)}</a>' if block.link else ""
@@ -77,10 +79,15 @@ def _table(table: Table) -> str:
 
 def _cell(cell: Cell, strong: bool) -> str:
     if isinstance(cell, Listed):
-        items = "".join(f"<li><code>{_text(item)}</code></li>" for item in cell.items)
+        items = "".join(f"<li>{_item(name, target)}</li>" for name, target in cell.items)
         return f"<details><summary>{_text(cell.title)}</summary><ul>{items}</ul></details>"
     text = INTERVAL.sub(lambda found: f'<span class="interval">{found[0]}</span>', _text(cell))
     return f"<strong>{text}</strong>" if strong else text
+
+
+def _item(name: str, target: str | None) -> str:
+    code = f"<code>{_text(name)}</code>"
+    return f'<a href="{escape(target)}">{code}</a>' if target else code
 
 
 def _text(words: str) -> str:

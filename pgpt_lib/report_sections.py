@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from . import project
 from .by_profile import rows
 from .project import describe
 
@@ -22,10 +25,15 @@ FIGURE = re.compile(r"figure(\d)(_\w+)?\.\w+")  # how a notebook names a figure 
 
 @dataclass(frozen=True)
 class Heading:
-    """A heading of `level` 2 or 3; the title of the page is 1."""
+    """A heading of `level` 2 or 3; the title of the page is 1. Links lead to its `anchor`."""
 
     level: int
     text: str
+
+    @property
+    def anchor(self) -> str:
+        """As code hosts make it of a heading in Markdown."""
+        return re.sub(r"[^\w -]", "", self.text.lower()).replace(" ", "-")
 
 
 @dataclass(frozen=True)
@@ -39,10 +47,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Listed:
-    """A cell that names files or keys, folded away."""
+    """A cell that names files or keys, folded away, each with the target of a link or none."""
 
     title: str
-    items: tuple[str, ...]
+    items: tuple[tuple[str, str | None], ...]
 
 
 Cell = str | Listed
@@ -75,19 +83,20 @@ def title(report: Mapping[str, Any]) -> str:
     return f"PerceptionGPT, profile {report['profile']}"
 
 
-def blocks(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Block]:
+def blocks(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path) -> list[Block]:
     """What stands below the title; links and pictures are relative to the run's folder.
 
     Args:
         report: what `pgpt_lib.report.gather` returns.
         results: the notebooks' results, for their figures.
+        folder: of the run.
     """
     return [
         Text(report["data"], banner=True),
         _facts(report),
         *_tables(report["tables"]),
         *_figures(results),
-        *_claims(report.get("claims", {})),
+        *_claims(report, folder),
         *_sweeps(report.get("sweeps", {})),
         *_profiles(report.get("profiles", {})),
         Heading(2, "Metrics"),
@@ -115,12 +124,12 @@ def _tables(tables: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
         yield Heading(2, "Tables: ours beside the paper's")
         yield Text("Brackets are 95 % intervals, of times the quartiles.")
     for name, table in sorted(tables.items()):
-        yield Heading(3, re.sub(r"(?<=[a-z])(?=\d)", " ", name.capitalize()))
+        yield _table_heading(name)
         if table.get("data"):
             yield Text(table["data"])
         for side, caption in (("ours", "Ours"), ("paper", "Paper")):
             if table.get(side):
-                yield _rows(table[side], caption)
+                yield _rows(table[side], caption, table.get("paper"))
 
 
 def _figures(results: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
@@ -138,20 +147,41 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> Iterator[Block]:
         yield from (_picture(slug, figure) for slug, figure in found)
 
 
-def _claims(claims: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
+def _table_heading(name: str) -> Heading:
+    return Heading(3, re.sub(r"(?<=[a-z])(?=\d)", " ", name.capitalize()))
+
+
+def _claims(report: Mapping[str, Any], folder: Path) -> Iterator[Block]:
     """Every claim of the paper with its verdict, why, and what that rests on."""
     from .claims import counts
 
+    claims = report.get("claims", {})
     if not claims:
         return
     yield Heading(2, "The paper's claims")
     yield Text(f"{counts(claims)}.")
-    body = ((c["text"], c["section"], c["verdict"], c["why"], _evidence(c["evidence"])) for c in claims.values())
+    body = (
+        (claim["text"], claim["section"], claim["verdict"], claim["why"],
+         _evidence([(item, _where(item, report, folder)) for item in claim["evidence"]]))
+        for claim in claims.values()
+    )  # fmt: skip
     yield _table(("claim", "section", "verdict", "why", "evidence"), body, words=True, strong=2)
 
 
-def _evidence(items: Sequence[str]) -> Listed:
+def _evidence(items: Sequence[tuple[str, str | None]]) -> Listed:
     return Listed(f"{len(items)} item{'s' * (len(items) != 1)}", tuple(items))
+
+
+def _where(item: str, report: Mapping[str, Any], folder: Path) -> str | None:
+    """Where evidence lies, from the run's folder: a notebook of the run, a place on the page, or a sweep's cell."""
+    if item in report["seconds"]:
+        return _executed(item)[1]
+    if item in report["tables"]:
+        return f"#{_table_heading(item).anchor}"
+    if item in report["metrics"]:
+        return f"#{Heading(3, item).anchor}"
+    cell = project.ROOT / item
+    return Path(os.path.relpath(cell, folder)).as_posix() if cell.is_file() else None
 
 
 def _sweeps(sweeps: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:
@@ -204,11 +234,16 @@ def _picture(slug: str, figure: Mapping[str, Any]) -> Picture:
     return Picture(f"{slug}/{figure['file']}", figure["alt"])
 
 
-def _rows(rows: Any, caption: str) -> Block:
-    """A table of `{row: {column: value}}`; other shapes are shown as they are."""
+def _rows(rows: Any, caption: str, like: Any = None) -> Block:
+    """A table of `{row: {column: value}}`; other shapes are shown as they are.
+
+    Columns that the table `like` has come first, in its order.
+    """
     if not isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows.values()):
         return Text(f"{caption}: {_cell(rows)}")
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    first = list(dict.fromkeys(column for row in (like or {}).values() for column in row))
+    columns.sort(key=lambda column: first.index(column) if column in first else len(first))
     body = ((name, *(_cell(row.get(column)) for column in columns)) for name, row in rows.items())
     return _table(("", *columns), body, caption)
 

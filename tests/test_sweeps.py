@@ -446,6 +446,24 @@ def test_where_every_score_is_chance_the_loss_decides():
     assert rates.best_of([lucky, learning, passing])["lr"] == 0.01, "a low score above a lower chance decides nothing"
 
 
+def test_where_the_short_tuning_has_learnt_nothing_the_long_one_decides():
+    def tried(budget: str, lr: float, acc: float, rank: object = 8) -> dict[str, Any]:
+        made = finished("table6", acc, representation="vocabulary", rank=rank, budget=budget, lr=lr, seed=100)
+        made["metrics"][MAIN]["shuffled"] = {"acc@0.5": [0.03, 0.02, 0.05]}
+        return {**made, "log": [{"loss": 1 - lr}]}  # the highest rate has the least loss
+
+    chance = [tried("tuning", 0.03, 0.04), tried("tuning", 0.01, 0.03)]
+    long = [tried("long_tuning", 0.03, 0.02), tried("long_tuning", 0.01, 0.12)]
+    learnt = [tried("tuning", 0.03, 0.09), tried("tuning", 0.01, 0.03)]
+    cell = cell_of("table6", "cpu", representation="vocabulary", rank=8, seed=0)
+    for found, wanted in ((chance, 0.03), (chance + long, 0.01), (learnt + long, 0.03)):
+        assert rates.best_rate(cell, found)["lr"] == wanted
+    full = cell_of("table6", "cpu", representation="vocabulary", rank="full", seed=0)
+    others = [tried("tuning", 0.03, 0.04, "full"), tried("tuning", 0.01, 0.03, "full")]
+    assert rates.best_rate(full, others + chance + long)["lr"] == 0.03, "the long tuning has no cells of full tuning"
+    assert "cell.tuned_else" not in cell.asked(), "finished cells count as long as their rate is the same"
+
+
 def test_masks_alone_are_told_from_chance_by_their_own_score():
     def tried(lr: float, found: float, ciou: float, loss: float) -> dict[str, Any]:
         made = finished("losses", 0.0, terms="bce+dice", budget="tuning", lr=lr, seed=100)

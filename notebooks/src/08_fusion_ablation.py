@@ -196,7 +196,7 @@ for title, metric in TASKS.items():
 # The bundled language model met pixels through learned fusion. To swap another strategy in and tune would compare a
 # trained fusion with untrained ones. So each strategy first *aligns*: its own fusion and projector are trained on
 # captions and questions that are answered in words, without any region, before a frozen language model that never saw a
-# pixel, each for the same number of steps. Only then it is tuned.
+# pixel, each for the same number of steps. Only then is it tuned.
 
 # %%
 strategies = list(sweep_plots.STRATEGIES)
@@ -268,8 +268,13 @@ checks.check_paired_interval(my_interval, seed=checks.grading_seed())
 # %%
 from pgpt_lib.sweeps.results import difference
 
-drawn = [[{"cell": {"seed": i}, "metrics": {"m": {"x": v}}} for i, v in enumerate(s)] for s in ((5, 7, 6), (4, 4, 5))]
-library = difference(*drawn, "m.x")
+
+def toy_cells(scores):
+    """Results of a sweep that hold one score, `x` on the set `m`, a seed."""
+    return [{"cell": {"seed": seed}, "metrics": {"m": {"x": score}}} for seed, score in enumerate(scores)]
+
+
+library = difference(toy_cells([5, 7, 6]), toy_cells([4, 4, 5]), "m.x")
 print(
     "library", [round(v, 3) for v in library], "yours", [round(float(v), 3) for v in my_interval([5, 7, 6], [4, 4, 5])]
 )
@@ -330,10 +335,10 @@ frames.frame(swap, signed=True)
 #
 # ## 6 · Figure 5, right: the weights
 #
-# Every cell with learned fusion has kept its weights at each line of its log, and those of its own alignment, where
-# they start even. Steps below 0, left of the dashed line, are the alignment's; the mask decoder's weights have no such
-# steps, since words need no mask. Where the sweep has no such cell yet, the short one is shown, which starts from the
-# bundled weights.
+# Every cell with learned fusion has kept its weights at each line of its log, and during its own alignment, which
+# starts with equal weights. Steps below 0, left of the dashed line, are the alignment's; the mask decoder's weights
+# have no such steps, since words need no mask. Where the sweep has no such cell yet, the short one is shown, which
+# starts from the bundled weights.
 
 # %%
 from pgpt_lib.sweeps.weights import with_alignment
@@ -341,6 +346,7 @@ from pgpt_lib.sweeps.weights import with_alignment
 learned = [cell for cell in sweep.cells(strategy="learned") if cell.get("weights")]
 cells = {f"seed {c['cell']['seed']}": c for c in learned} or {f"short, seed {live_seed}": live}
 tracks = {name: with_alignment(cell) for name, cell in cells.items()}
+# The largest weight of all: one colour scale for all panels.
 top = max(max(point[which]) for track in tracks.values() for point in track for which in point if which != "step")
 fig, axes = plt.subplots(len(cells), 2, figsize=(7.2, 2.6 * len(cells)), squeeze=False)
 for row, (name, track) in zip(axes, tracks.items(), strict=True):
@@ -404,8 +410,8 @@ for name, seeds in sets.items():
 # So the probes are compared with *themselves*, rearranged in all ways that keep neighbours together: their curves
 # shifted around, as if the layers stood in a circle, and each of these mirrored. That makes two arrangements for each
 # layer, the true one among them. Each is scored by its best correlation, over both probes, with the mean weights over
-# seeds. If chance alone joined weights and probes, any arrangement could come first. The weights "follow" a probe where
-# the true one does. A correlation does not ask how far weights moved; their range stands beside it.
+# seeds. If chance alone joined weights and probes, any arrangement could come first. The weights "follow" a probe if
+# the true arrangement comes first. A correlation does not ask how far weights moved; their range stands beside it.
 
 # %%
 places = {name: standing(seeds, accuracy) for name, seeds in sets.items()}

@@ -175,6 +175,7 @@ run.figure(fig, "tokens", alt="Tokens of a box and of a mask by scheme, with the
 # %%
 from pgpt_lib.benchmark.round_trip import region_ious, side_errors, through_text
 
+# Without those that are dynamic: an embedding writes no text.
 writers = {(s.row, kind): w for s in SCHEMES for kind in ("box", "mask") if (w := s.writer(kind)) and not w.dynamic}
 back = {key: through_text(writer, tested, size) for key, writer in writers.items()}
 ious = {(row, kind): region_ious(tested, found, kind) for (row, kind), found in back.items()}
@@ -280,13 +281,13 @@ chance = torch.Generator().manual_seed(seed)
 
 
 def draw_boxes():
-    """256 random boxes (centre, size) within the square."""
+    """256 random boxes (centre, size) within the square, without the features of a picture: a box's head needs none."""
     side = 0.03 + 0.8 * torch.rand(256, 2, generator=chance)
     return torch.cat([side / 2 + (1 - side) * torch.rand(256, 2, generator=chance), side], dim=1), None, None
 
 
 def draw_masks():
-    """32 masks of known regions with their pictures' features."""
+    """32 masks of known regions, the features of all pictures, and which picture each mask is of."""
     rows = known[torch.randint(len(known), (32,), generator=chance)]
     return mask_values[rows], features, image_index[rows]
 
@@ -409,9 +410,10 @@ checks.check_decode_seconds(my_seconds, seed=checks.grading_seed())
 
 # %% [markdown]
 # Now the clock. The region's true tokens are replayed, so that every representation answers at its full length however
-# little the model knows. Short decodes are timed whole, at least twenty of them; of long ones single steps at five
-# lengths, which are summed. Beside each time stands a *prediction*: operations and bytes are counted, and priced by
-# rates that were measured on this machine with models of other sizes (`pgpt_lib/benchmark/machine.py`).
+# little the model knows. Short decodes are timed whole, twenty times with a cache and at least three times without. Of
+# long ones single steps are timed at five lengths, those between are interpolated, and all are summed. Beside each time
+# stands a *prediction*: operations and bytes are counted, and priced by rates that were measured on this machine with
+# models of other sizes (`pgpt_lib/benchmark/machine.py`).
 
 # %%
 from pgpt_lib.backbones import resolve
@@ -513,8 +515,8 @@ run.figure(fig, "ratios", alt="Measured over predicted time of every row with a 
 
 # %% [markdown]
 # A miss means little where it is no larger than the clock's own doubt. A single token takes the same work with a cache
-# and without, but for filling the cache. So each language model and kind has one work that was measured twice, and by
-# what factor the two medians differ is noise: the least of it, since other rows may have met more.
+# and without, but for filling the cache. So each language model and kind has one work that was measured twice. The
+# factor between the two medians is noise, and a lower bound of it, since other rows may have met more.
 
 # %%
 noise = bench["noise"]
@@ -538,21 +540,21 @@ for row in bench["rows"]:
 # %%
 from pgpt_lib.benchmark.comparison import beside_one_token
 
-speedups = dict(zip(map(label, bench["rows"]), beside_one_token(bench["rows"]), strict=True))
+times_as_long = dict(zip(map(label, bench["rows"]), beside_one_token(bench["rows"]), strict=True))
 several = [row for row in bench["rows"] if row["tokens"] > 1]
 for row in several:
-    factor = f"{speedups[label(row)]:6.1f} times as long"
+    factor = f"{times_as_long[label(row)]:6.1f} times as long"
     print(f"{label(row):46} takes {factor} with {row['tokens']:3} times the tokens")
 
 # %% [markdown]
-# And the one ratio over the other, for each language model. At 1 every token costs what the first one costs; below it
-# further tokens are cheaper, above it dearer.
+# The ratio of times divided by the ratio of tokens, for each language model. At 1 every token costs what the first one
+# costs; below it further tokens are cheaper, above it dearer.
 
 # %%
 for llm in llms:
     for kind, cached in panels:
         mine = [r for r in several if (r["llm"], r["kind"], r["cache"]) == (llm, kind, cached)]
-        shares = ", ".join(f"{r['representation']} {speedups[label(r)] / r['tokens']:.2f}" for r in mine)
+        shares = ", ".join(f"{r['representation']} {times_as_long[label(r)] / r['tokens']:.2f}" for r in mine)
         print(f"{llm:14} {kind:5} {'with a cache' if cached else 'without':13} {shares}")
 
 # %% [markdown]
@@ -608,7 +610,7 @@ checks.check_step_seconds(my_step, seed=checks.grading_seed())
 from pgpt_lib.estimate.plan import card
 
 a100 = card("a100-80")
-read, compute = 0.8e9 * a100.bandwidth, 0.5e12 * a100.tflops
+read, compute = 0.8 * a100.bandwidth * 1e9, 0.5 * a100.tflops * 1e12  # bytes and operations a second
 step = my_step(6.738e9 - 0.131e9, 2, 330 * 2 * 32 * 4096 * 2, read, compute)
 prefill = 2 * 6.738e9 * 330 / compute
 print(f"a step takes {1e3 * step:.1f} ms, a prefill {1e3 * prefill:.0f} ms: as long as {prefill / step:.1f} steps")
@@ -663,20 +665,20 @@ for share in predicted["shares"]:
 
 # %% [markdown]
 # Without a cache the claim's order of magnitude comes out: one over the number of tokens. (The 3.7 % is the time of a
-# *box*, 0.15 s, over 4.01 s; the mask's own 0.18 s give 4.5 %.) With a cache, as everybody decodes, the same token
-# still saves, but several times less, for the picture and the prompt cost what they cost.
+# *box*, 0.15 s, over 4.01 s; the mask's own 0.18 s give 4.5 %.) With a cache, as is usual, the same token still saves,
+# but several times less, for the picture and the prompt cost what they cost.
 #
 # What remains true with a cache? The *marginal* cost: in a dialogue that is under way, one more object costs one step
 # instead of 25 or 385, and there the ratio is that of the tokens. And the order? Whether any of section 4's measured
 # answers of several tokens was faster than the one token of the same language model, kind and cache:
 
 # %%
-faster = [row for row in several if speedups[label(row)] < 1]
+faster = [row for row in several if times_as_long[label(row)] < 1]
 print(f"{len(faster)} of {len(several)} answers of several tokens were faster than one token")
 for row in faster:
-    print(f"{label(row):46} {row['tokens']} tokens in {speedups[label(row)]:.2f} times the seconds of one")
-least = min(several, key=lambda row: speedups[label(row)])
-print(f"the nearest: {label(least)}, {least['tokens']} tokens, {speedups[label(least)]:.2f} times as long as one")
+    print(f"{label(row):46} {row['tokens']} tokens in {times_as_long[label(row)]:.2f} times the seconds of one")
+least = min(several, key=lambda row: times_as_long[label(row)])
+print(f"the nearest: {label(least)}, {least['tokens']} tokens, {times_as_long[label(least)]:.2f} times as long as one")
 
 # %% [markdown]
 # None of them: then the order held in this run, and one token was the fastest throughout. One that is listed breaks the
@@ -738,7 +740,7 @@ run.finish(
         "tokens": {f"{row}, {kind}": parts["all"] for (row, kind), parts in counted[RULE].items()},
         "round_trip_iou": {f"{row}, {kind}": float(iou.mean()) for (row, kind), iou in ious.items()},
         "mask_by_tokens": {name: [list(pair) for pair in pairs] for name, pairs in points.items()},
-        **summary, "speedups": speedups, "mask_share_predicted": claimed, "decoding": decoding, **rates,
+        **summary, "times_as_long": times_as_long, "mask_share_predicted": claimed, "decoding": decoding, **rates,
     },
     tables={name: {"ours": rows, "data": notes[name]} for name, rows in (("table4", table4), ("table7", measured))},
 )

@@ -46,7 +46,7 @@ print(sweep.summary())
 
 # %% [markdown]
 # The differences, each with its switch in this library. All but `state_at_vis` turn the code's side on, that one the
-# paper's; the last has no switch, since scores of both kinds stand in every cell:
+# paper's; the last has no switch, since every cell has both free-running and teacher-forced scores:
 
 # %%
 from pgpt_lib.sweeps.costs import DIFFERENCES
@@ -305,7 +305,7 @@ for share in (0.25, 0.05, 0.01):
 def pull(share, pooled):
     """Mean gradient on a missed small object's own pixels, beside a large one that is found."""
     logits, masks = pair(share)
-    logits = (logits / 2).requires_grad_()
+    logits = (logits / 2).requires_grad_()  # less sure, so that the sigmoid is not flat there
     (slope,) = torch.autograd.grad((pooled_dice_loss if pooled else dice_loss)(logits, masks), logits)
     return slope[1][masks[1] > 0].abs().mean().item()
 
@@ -403,7 +403,7 @@ run.figure(ax.figure, "fusion_shares", alt="Each layer's share of the fused map:
 
 # %% [markdown]
 # The weights of a raw sum say little about what the model uses: they must first undo the lengths. Normalised, weight
-# and share are the same thing, which is why Figure 5 can only be read there.
+# and share are the same thing: only there can weights as in Figure 5 be read as shares.
 #
 # ## 5 · Three more, in a line each
 #
@@ -462,8 +462,8 @@ print(f"seed {live_seed}: {live['expressions']} expressions in {live['seconds']:
 for key in ("acc@0.5", "ciou", "miou_mask", "emission_rate"):
     now, published = value(live, f"{MAIN}.{key}"), sweep.mean(key, **short)
     plain = sweep.mean(key, switch="none", budget="short")
-    texts = [str(found or "not there yet") for found in (published, plain)]
-    print(f"{key:14} now {now or 0:.3f}   published {texts[0]}   without the switch {texts[1]}")
+    texts = ["none" if now is None else f"{now:.3f}", *(str(found or "not there yet") for found in (published, plain))]
+    print(f"{key:14} now {texts[0]}   published {texts[1]}   without the switch {texts[2]}")
 
 # %% [markdown]
 # The sweep's own cells: our default minus the switched one, paired by seed, so that a positive number is what the
@@ -473,8 +473,8 @@ for key in ("acc@0.5", "ciou", "miou_mask", "emission_rate"):
 # wording would cost.
 #
 # Two rows have a star. The bundled backbone met pixels through our own fusion, so that a model with another sum would
-# start behind, and the swap would be measured. There each side first aligns its own fusion and projector in words, as
-# in notebook 08, and a default that was aligned anew as well stands against them.
+# start behind, and the comparison would measure that change. For these two rows each side therefore first aligns its
+# own fusion and projector in words, as in notebook 08: they are held against a default that was aligned anew as well.
 
 # %%
 from pgpt_lib.forest_plot import forest
@@ -536,10 +536,11 @@ print(f"if they were hours of an A40, its peak makes them {as_a40:.0f} of an A10
 print(f"LoRA on frozen weights takes 4 FLOP a parameter and token in place of 6: {4 / 6:.0%} of the time at best")
 
 # %% [markdown]
-# So the quarter depends on which card it was. With 80 GB, as an A100 has, it is not reached unless fewer samples were
-# seen, of which the paper says nothing; on A40s, rated by their peak, it nearly is.
+# So the quarter depends on which card it was. If they were A100s of 80 GB, it is missed by far, and LoRA alone, which
+# saves at most a third per sample, does not explain a quarter: fewer samples must have been seen, of which the paper
+# says nothing. If they were A40s, rated by their peak, the quarter is nearly reached.
 #
-# **Parameters.** "Less than 4%" of Shikra's; Table 6 says 33 million at rank 32, and two million more than at rank 8.
+# **Parameters.** "Less than 4%" of Shikra's; Table 6 says 33 million at rank 32, two million more than at rank 8.
 # [LoRA](../docs/glossary.md#lora) of rank $r$ on $q$ and $v$ has $2 \cdot 2 r H$ numbers in each of the layers:
 
 # %%
@@ -554,7 +555,8 @@ print(f"from rank 8 to 32 LoRA grows by {grows[0]:.1f} M; the table by {grows[1]
 print(f"{printed[32] / 1e6:.0f} M are {printed[32] / 6.74e9:.1%} of 6.74 billion, not 4 %")
 
 # %% [markdown]
-# The released code trains embedding and head whole. What it trains in all, in millions, counted on its modules:
+# The released code trains the word embeddings and the language-model head in full. What it trains in all, in millions,
+# counted on its modules:
 
 # %%
 from pgpt_lib.estimate.plan import RELEASED_PARTS
@@ -574,7 +576,7 @@ for rank, number in released.items():
 
 # %%
 def habits(row):
-    """Whether testA is above testB, and how much is lost from RefCOCO to RefCOCO+ (val)."""
+    """By how many points testA is above testB, and how many are lost from RefCOCO to RefCOCO+ (val)."""
     if any(row.get(f"refcoco/{split}") is None for split in ("testA", "testB")) or row.get("refcoco+/val") is None:
         return None
     return row["refcoco/testA"] - row["refcoco/testB"], row["refcoco/val"] - row["refcoco+/val"]
@@ -600,7 +602,7 @@ run.figure(fig, "habits", alt="Two habits of published models, and the rows of T
 # Table 6's embedding rows stand apart: almost nothing is lost to RefCOCO+, and testA and testB are nearly level. So
 # Table 6 is used here as an *order* (embedding above both baselines under LoRA), never for its heights.
 #
-# **Table 4's counts.** 20 tokens for Shikra are four numbers of five characters. Written are 25:
+# **Table 4's counts.** 20 tokens for Shikra are four numbers of five characters. But 25 are written:
 
 # %%
 example = "[0.123,0.456,0.789,0.912]"
@@ -673,11 +675,11 @@ for (name, counts), key in zip(written.items(), ("numerical", "vocabulary", "emb
 ax.plot([1, 400], [each, 400 * each], color=plots.QUIET, linestyle="--", label=f"{each:.2f} s a token, no start")
 ax.set(xscale="log", yscale="log", xlabel="tokens", ylabel="seconds, as printed")
 ax.legend(fontsize=8)
-run.figure(fig, "flat_price", alt="Table 7's seconds over tokens: on a line through the origin")
+run.figure(fig, "flat_price", alt="Table 7's seconds over tokens: near one line of constant seconds a token")
 
 # %% [markdown]
-# All six lie near one line through the origin. With a cache the picture and the prompt would make a start that one
-# token pays in full, and a further token would cost a small part of it. A flat price is what decoding *without* a
+# All six lie near one line of constant seconds a token. With a cache the picture and the prompt would make a start that
+# one token pays in full, and a further token would cost a small part of it. A flat price is what decoding *without* a
 # cache gives: notebook 09 predicts both.
 #
 # ## Questions to think about

@@ -59,6 +59,7 @@ def _judge(claim: Mapping[str, str], evidence: Evidence) -> dict[str, Any]:
             raise Missing(SMOKE)
         verdict = RULES[claim["id"]](evidence)
     except Missing as missing:
-        # What the numbers were measured on is the evidence that there is.
-        return {"verdict": NOT_MEASURABLE, "evidence": ["data"], "why": str(missing), **about}
+        # Else what the numbers were measured on is the evidence that there is.
+        found = list(missing.evidence) or ["data"]
+        return {"verdict": NOT_MEASURABLE, "evidence": found, "why": str(missing), **about}
     return {"verdict": verdict.verdict, "evidence": list(verdict.evidence), "why": verdict.why, **about}

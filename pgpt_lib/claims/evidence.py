@@ -20,7 +20,16 @@ UNDECIDED, CONTRADICTED = "undecided", "contradicted"  # what "not reproduced" m
 
 
 class Missing(Exception):
-    """The evidence that a rule needs is not there; the message names it."""
+    """The evidence that a rule needs is not there; the message names it.
+
+    Args:
+        why: the message.
+        evidence: keys and paths of what is there and shows that it does not suffice.
+    """
+
+    def __init__(self, why: str, *evidence: str) -> None:
+        super().__init__(why)
+        self.evidence = evidence
 
 
 @dataclass(frozen=True)

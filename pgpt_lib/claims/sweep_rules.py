@@ -3,17 +3,18 @@
 What counts is the whole 95 % interval of the difference; `evidence.judged` says whether a claim that does not hold is
 contradicted or undecided. With a metric that a cell lacks, or fewer than three seeds, a rule raises `Missing`.
 
-A baseline below `FLOOR` is idle: it has learnt next to nothing in its budget. Its own gains and times are no evidence,
-and a lead over it is one over chance, which `why` says.
+A baseline below `findings.FLOOR` is idle: it has learnt next to nothing in its budget. Its own gains and times are no
+evidence, and a lead over it is only a lead over chance, which `why` says.
 """
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from ..sweeps.findings import FLOOR, is_idle
 from ..sweeps.reading import untuned
 from ..sweeps.results import interval, reached
 from ..sweeps.results import metric as metric_at
@@ -21,7 +22,6 @@ from .evidence import MAIN, Evidence, Gain, Missing, Verdict, judged, over, poin
 
 BASELINES = ("numerical", "vocabulary")
 SHARE, TIME, CLOSE = 0.04, 0.25, 0.9
-FLOOR = 0.1  # Acc@0.5 below which a baseline is idle
 PARTS = (0.5, 0.25, 0.1)  # of the scenes; the first is what "less data" has to mean at least
 FIXED = ("last", "second_last", "mean")  # strategies of layer fusion that learn nothing
 TASKS = {"REC": "acc@0.5", "RES": "ciou", "captions": "caption.cider", "questions": "questions.all.accuracy"}
@@ -29,8 +29,10 @@ Cells = Sequence[Mapping[str, Any]]
 
 
 def easier_training(e: Evidence) -> Verdict:
-    """Embed over both discrete representations at rank 8."""
-    gains = {b: _table6(e, ("embedding", 8), (b, 8)) for b in BASELINES}
+    """Embed over both discrete representations at rank 8, with equal samples and in equal time."""
+    gains = {f"{b}, equal samples": _table6(e, ("embedding", 8), (b, 8)) for b in BASELINES}
+    timed = {n: {**_cell(n, 8), "budget": "time"} for n in ("embedding", *BASELINES)}
+    gains |= {f"{b}, equal time": e.gain("table6", timed["embedding"], timed[b], "acc@0.5") for b in BASELINES}
     return _all_hold("embedding leads at rank 8", gains, note=_next_to_nothing(e, 8))
 
 
@@ -43,7 +45,7 @@ def four_percent(e: Evidence) -> Verdict:
     share = counts["trainable"] / counts["llm"]
     if share > SHARE:
         raise Missing(
-            f"rank 8 and the heads are {share:.0%} of this small language model, so 4 % cannot be tried ({path})"
+            f"rank 8 and the heads are {share:.0%} of this small language model, so 4 % cannot be tried", path
         )
     gains = {b: _table6(e, ("embedding", 8), (b, "full")) for b in BASELINES}
     return _all_hold(f"{share:.1%} trained, against full tuning", gains, note=_next_to_nothing(e, "full"))
@@ -68,7 +70,7 @@ def quarter_time(e: Evidence) -> Verdict:
             if not cell.get("curve"):
                 raise Missing(f"{e.paths(cell)[0]} holds no learning curve")
         goals = [point(cell["curve"][-1]["acc@0.5"]) for cell in theirs]
-        if _idle(goals):
+        if is_idle(goals):
             idle.append(name)
         else:
             sides[name], share = _share_of_time(ours, theirs, goals)
@@ -78,22 +80,29 @@ def quarter_time(e: Evidence) -> Verdict:
     if none or (lacking and min(sides.values()) == 1):
         held = "" if none else f"; the claim holds against {'; '.join(texts)}"
         ends = f"{' and '.join(lacking)} end{'s' * (len(lacking) == 1)} below acc@0.5 {FLOOR}"
-        raise Missing(f"{ends}: there is no training to compare times with{held}")
+        raise Missing(f"{ends}: there is no training to compare times with{held}", *dict.fromkeys(paths))
     left = f"; left out, ending below acc@0.5 {FLOOR}: {'; '.join(idle)}" if idle else ""
     why = f"share of its time in which the embedding at rank 8 reaches the final score of {'; '.join(texts)}{left}"
     return judged(sides.values(), paths, why)
 
 
 def full_tuning_needed(e: Evidence) -> Verdict:
-    """The baselines gain from full tuning, those apart that are idle with it and without."""
+    """The baselines gain from full tuning; left out are those that are idle with it and without.
+
+    Beside it stands what four times the steps give a baseline without it.
+    """
     gains = {b: _table6(e, (b, "full"), (b, 8)) for b in BASELINES}
     scores = {b: [_scores(e, b, rank) for rank in (8, "full")] for b in BASELINES}
-    idle = [b for b, both in scores.items() if all(map(_idle, both))]
+    idle = [b for b, both in scores.items() if all(map(is_idle, both))]
     told = "; ".join(f"{b} ({' and '.join(map(_mean, scores[b]))})" for b in idle)
     told = f"below acc@0.5 {FLOOR} at rank 8 and fully tuned: {told}"
     if len(idle) == len(BASELINES):
-        raise Missing(f"{told}: there is no gain to judge")
-    return _all_hold("full tuning over rank 8", gains, idle, note=f"; left out, {told}" if idle else "")
+        raise Missing(f"{told}: there is no gain to judge", *(path for gain in gains.values() for path in gain.paths))
+    longer = {b: e.sweep("table6").cells(**_cell(b, 8), budget="fourfold") for b in BASELINES if b not in idle}
+    reached_by = [f"{b} {_mean([e.score(c, 'acc@0.5') for c in found])}" for b, found in longer.items() if found]
+    note = f"; four times the steps at rank 8 reach: {', '.join(reached_by)}" if reached_by else ""
+    note += f"; left out, {told}" if idle else ""
+    return _all_hold("full tuning minus rank 8", gains, idle, note, before="")
 
 
 def lora_suffices(e: Evidence) -> Verdict:
@@ -121,14 +130,16 @@ def lora_keeps(e: Evidence) -> Verdict:
 
 
 def less_data(e: Evidence) -> Verdict:
-    """Embed on half of the scenes leads both baselines on all of them, and has more than 0.9 of its own score there."""
+    """Embed on half of the scenes leads both baselines on all of them; told beside it: what stays of its own score."""
     found = {f"{part:.0%}": _with_part(e, part) for part in PARTS}
     suffices = [part for part, gains in found.items() if all(gain.holds for gain in gains.values())]
     half = next(iter(found))
     text = "; ".join(f"against {name} {gain}" for name, gain in found[half].items())
-    why = f"at rank 8 with {half} of the scenes: {text}; of {', '.join(found)} suffices {', '.join(suffices) or 'none'}"
+    enough = f"of {', '.join(found)} of the scenes {', '.join(suffices) or 'none'} suffice{'s' * (len(suffices) < 2)}"
+    own = _own(e, PARTS[0])
+    why = f"at rank 8 with {half} of the scenes: {text}; {enough}; {half} minus {CLOSE} of its own score with all {own}"
     paths = [path for gains in found.values() for gain in gains.values() for path in gain.paths]
-    return judged([gain.side for gain in found[half].values()], paths, f"{why}{_next_to_nothing(e, 8)}")
+    return judged([gain.side for gain in found[half].values()], (*paths, *own.paths), f"{why}{_next_to_nothing(e, 8)}")
 
 
 def box_loss(e: Evidence) -> Verdict:
@@ -140,7 +151,9 @@ def box_loss(e: Evidence) -> Verdict:
 def mask_loss(e: Evidence) -> Verdict:
     """BCE + DICE over BCE alone, and over BCE counted twice, in mean mask IoU."""
     others = {"BCE": "bce", "BCE counted twice": "bce_twice"}
-    return _all_hold("miou_mask with DICE", {k: _losses(e, "bce+dice", t, "miou_mask") for k, t in others.items()})
+    gains = {k: _losses(e, "bce+dice", terms, "miou_mask") for k, terms in others.items()}
+    own = {k: _mean([e.score(c, "miou_mask") for c in e.cells("losses", terms=t)]) for k, t in others.items()}
+    return _all_hold("miou_mask with DICE", gains, note=f"; alone: {', '.join(f'{k} {v}' for k, v in own.items())}")
 
 
 def layer_fusion(e: Evidence) -> Verdict:
@@ -176,9 +189,13 @@ def _table6(e: Evidence, better: tuple[str, Any], worse: tuple[str, Any]) -> Gai
 
 def _with_part(e: Evidence, part: float) -> dict[str, Gain]:
     ours = {**_cell("embedding", 8), "fraction": part}
-    gains = {f"{b} with all": e.gain("table6", ours, _cell(b, 8), "acc@0.5") for b in BASELINES}
-    own = e.gain("table6", ours, _cell("embedding", 8), "acc@0.5", share=CLOSE)
-    return {**gains, f"{CLOSE} of its own score with all": own}
+    return {f"{b} with all": e.gain("table6", ours, _cell(b, 8), "acc@0.5") for b in BASELINES}
+
+
+def _own(e: Evidence, part: float) -> Gain:
+    """What Embed has on a part of the scenes over 0.9 of what it has on all."""
+    ours = {**_cell("embedding", 8), "fraction": part}
+    return e.gain("table6", ours, _cell("embedding", 8), "acc@0.5", share=CLOSE)
 
 
 def _losses(e: Evidence, better: str, worse: str, key: str) -> Gain:
@@ -189,34 +206,31 @@ def _fusion(e: Evidence, better: str, worse: str, key: str) -> Gain:
     return e.gain("fusion", {"strategy": better}, {"strategy": worse}, key)
 
 
-def _all_hold(what: str, gains: Mapping[str, Gain], idle: Collection[str] = (), note: str = "") -> Verdict:
-    """Whether all gains hold, those apart whose name is among the `idle`."""
+def _all_hold(
+    what: str, gains: Mapping[str, Gain], idle: Collection[str] = (), note: str = "", before: str = "against "
+) -> Verdict:
+    """Whether all gains hold, those left out whose name is among the `idle`; `before` stands before each name."""
     counts = {name: gain for name, gain in gains.items() if name not in idle}
     paths = [path for gain in gains.values() for path in gain.paths]
-    text = "; ".join(f"against {name} {gain}" for name, gain in counts.items())
+    text = "; ".join(f"{before}{name} {gain}" for name, gain in counts.items())
     return judged([gain.side for gain in counts.values()], paths, f"{what}: {text}{note}")
 
 
-def _idle(scores: Iterable[Any]) -> bool:
-    """Whether a baseline with these Acc@0.5, one a seed, has learnt next to nothing in its budget."""
-    return statistics.fmean(map(point, scores)) < FLOOR
-
-
-def _scores(e: Evidence, baseline: str, rank: Any) -> list[Any]:
-    return [e.score(cell, "acc@0.5") for cell in e.cells("table6", **_cell(baseline, rank))]
+def _scores(e: Evidence, baseline: str, rank: Any) -> list[float]:
+    return [point(e.score(cell, "acc@0.5")) for cell in e.cells("table6", **_cell(baseline, rank))]
 
 
 def _next_to_nothing(e: Evidence, rank: Any) -> str:
     """The end of a sentence about leads at a rank that names the idle baselines and their scores; empty without any."""
     told = []
     for baseline in BASELINES:
-        if _idle(scores := _scores(e, baseline, rank)):
+        if is_idle(scores := _scores(e, baseline, rank)):
             found = [metric_at(c, f"{MAIN}.shuffled.acc@0.5") for c in e.cells("table6", **_cell(baseline, rank))]
             chance = "" if None in found else f", {_mean(found)} with the expressions exchanged"
             told.append(f"{baseline}, {_how(rank)} (acc@0.5 {_mean(scores)}{chance})")
     if not told:
         return ""
-    return f"; {' and '.join(told)} learnt next to nothing in this budget: a lead over that is one over chance"
+    return f"; {' and '.join(told)} learnt next to nothing in this budget: a lead over that is only a lead over chance"
 
 
 def _share_of_time(ours: Cells, theirs: Cells, goals: Sequence[float]) -> tuple[int, str]:

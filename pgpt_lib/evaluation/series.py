@@ -119,7 +119,7 @@ def table5_row(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
 
 
 def functions_shown(metrics: Mapping[str, Any], threshold: float = 0.5) -> dict[str, bool | None]:
-    """Table 1 by measurement: a function counts as supported where its own score is above `threshold`.
+    """Table 1 by measurement: a function counts as supported where its score's whole interval is above `threshold`.
 
     Args:
         metrics: of one set, see `scores.score`.
@@ -132,7 +132,7 @@ def functions_shown(metrics: Mapping[str, Any], threshold: float = 0.5) -> dict[
         value: Any = metrics
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
-        return None if value is None else value[0] > threshold
+        return None if value is None else value[1] > threshold
 
     segments = above("ciou")
     if segments is None and above("filled_ciou", "true_box") is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ PREFERRED = ("cpu", "smoke")
 BESIDE_PAGES = {".png", ".svg", ".jpg", ".json"}
 """Files below docs/ that its pages show or lead to: pictures, and answers of benchmarks."""
 UNDOCUMENTED = ("commands", "site")
+CELL_LINK = re.compile(r'<a href="[^"]*sweeps/[^"]*\.json">(.*?)</a>')
+"""How a report links a sweep's cell. The hundreds of cells are not taken along, so that only their names stay."""
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,8 @@ def _reports(
         for slug, path in own.items():
             note = _origin(folder, slug, "index.md", folders)
             write_lesson(path, pages / name / f"{slug}.ipynb", note, "../../docs", known)
-        body = "\n".join(sections(report, results))
+        body = "\n".join(sections(report, results, folder))
+        body = CELL_LINK.sub(r"\1", body)
         for slug in known:
             body = body.replace(f'href="{slug}/{slug}.ipynb"', f'href="{known[slug].removesuffix(".ipynb")}.html"')
         hidden = "\n".join(["```{toctree}", ":hidden:", "", *own, "```"]) if own else ""

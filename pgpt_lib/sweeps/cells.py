@@ -36,6 +36,7 @@ class RunSettings(Section):
     seed: int = Field(default=0, ge=0)
     lr: float | Literal["tuned", "profile"] = "profile"  # tuned: the best of this plan's cells that have a number here
     tuned_by: str = "tuning"  # the budget of those cells
+    tuned_else: str = ""  # the budget of those asked instead where the best of the former scores no more than chance
     align: Literal["bundled", "words"] = "bundled"  # words: fusion and projector aligned anew (alignment.py)
     align_steps: PositiveInt = 1200  # for that
     align_scenes: PositiveInt = 4000  # pictures for that
@@ -102,7 +103,8 @@ class Cell:
         profile = self.profile()
         spoken = UNUSED["training"] | ({"lr"} if self.run.lr != "profile" else set())
         settings = profile.model_dump(mode="json", exclude={**UNUSED, "training": spoken})
-        unused = {"longer", *(name for name in RunSettings.model_fields if name.startswith("guess"))}
+        # `tuned_else` acts on nothing but the rate, which is compared apart (rates.is_outdated).
+        unused = {"longer", "tuned_else", *(name for name in RunSettings.model_fields if name.startswith("guess"))}
         unused |= set() if self.run.align == "words" else {"align_steps", "align_scenes"}
         run = self.run.model_dump(mode="json", exclude=unused)
         return {**flatten(settings), **flatten({"cell": run, "weights": bundled_weights(profile, self.run.align)})}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping
 
 from .reading import OverSeeds
 from .results import LEAST_SEEDS
 
 SHRINKS, GROWS, OPEN, MISSING = "shrinks", "grows", "is open", "is not measured yet"
+FLOOR = 0.1  # Acc@0.5 below which a baseline is idle
 
 
 def side(found: OverSeeds | None) -> int | None:
@@ -23,6 +25,11 @@ def side(found: OverSeeds | None) -> int | None:
 def tendency(change: OverSeeds | None) -> str:
     """What a change of a gap says of it: it `SHRINKS`, `GROWS`, `is open` or was never measured."""
     return {1: GROWS, -1: SHRINKS, 0: OPEN, None: MISSING}[side(change)]
+
+
+def is_idle(scores: Iterable[float]) -> bool:
+    """Whether a baseline with these Acc@0.5, one a seed, has learnt next to nothing in its budget."""
+    return statistics.fmean(scores) < FLOOR
 
 
 def finding(gaps: Mapping[str, OverSeeds | None], changes: Mapping[str, OverSeeds | None]) -> str:

@@ -17,7 +17,7 @@ from ..evaluation.series import MAIN
 from ..report import paper_table
 from .rates import best_of, score, told_from_chance_by
 from .reading import OverSeeds, Sweep, effort_to, untuned
-from .results import difference, mean, point_score, select, value
+from .results import difference, mean, metric, point_score, select, value
 from .table import SETS
 
 DASH = "–"
@@ -89,8 +89,8 @@ def tuned_rates(sweep: Sweep) -> pd.DataFrame:
 
     Where masks alone are learnt: the share of masks with an IoU above 0.5 (and mean mask IoU).
     Of the best one: whether it is at the edge of those tried, its Acc@0.5 (of masks cIoU) with expressions exchanged
-    (as high means that nothing was understood), and questions answered in words. `least loss` is the rate of the lowest
-    loss at the end of the training.
+    (as high means that nothing was understood), and questions answered in words. A row of masks has the best one's
+    `cIoU` for that. `least loss` is the rate of the lowest loss at the end of the training.
     """
     made: dict[tuple[str, ...], dict[str, str]] = {}
     grids = [grid for grid in sweep.plan.grids if isinstance(grid.get("lr"), list)]
@@ -108,18 +108,26 @@ def tuned_rates(sweep: Sweep) -> pd.DataFrame:
             row["at the edge"] = (
                 ("yes" if best["lr"] in (min(wanted), max(wanted)) else "no") if whole and best else DASH
             )
-            row["exchanged"] = _decimal(value(best, f"{MAIN}.shuffled.{told_from_chance_by(best)}") if best else None)
+            told_by = told_from_chance_by(best) if best else None
+            row["cIoU"] = _with_interval(best, f"{MAIN}.ciou") if told_by == "ciou" else DASH
+            row["exchanged"] = _with_interval(best, f"{MAIN}.shuffled.{told_by}")
             row["questions"] = _decimal(value(best, ANSWERED) if best else None)
             ends = {lr: r["log"][-1]["loss"] for lr, r in tried.items() if r["log"]}
             row["least loss"] = f"{min(ends, key=ends.__getitem__):g}" if ends else DASH
             run = sweep.plan.cell({**factors, "lr": grid["lr"][0], "seed": grid["seed"]}, sweep.profile).run
             kind = [RANKS.get(value, str(value)) for value in values]
             made[*kind, f"{run.expressions * run.times:,.0f}"] = row
-    return pd.DataFrame(made).T
+    table = pd.DataFrame(made).T
+    return table if (table["cIoU"] != DASH).any() else table.drop(columns="cIoU")
 
 
 def _listed(choice: Any) -> list[Any]:
     return choice if isinstance(choice, list) else [choice]
+
+
+def _with_interval(result: Mapping[str, Any] | None, path: str) -> str:
+    found = metric(result, path) if result else None
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*found) if isinstance(found, (list, tuple)) else _decimal(found)
 
 
 def _decimal(number: float | None) -> str:

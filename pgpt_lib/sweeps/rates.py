@@ -8,14 +8,14 @@ from typing import Any
 
 from .. import project
 from ..evaluation.series import MAIN
-from .cells import Cell, of_same_kind
+from .cells import Cell
 from .results import finished, metric, value
 
 
 def learning_rate_of(cell: Cell, results: Path) -> dict[str, Any]:
     """The rate that a cell trains with: `lr`, and `lr_from`, which says where it comes from.
 
-    A tuned one is the best of the tuning cells that share the most factors with this cell, in the sweep's own folder,
+    A tuned one is the best of the tuning cells of this cell's kind (`best_rate`), in the sweep's own folder,
     or, for a cell run alone, among the committed results of the same profile; without any it is the profile's. A sweep
     runs its tuning cells before all others, and a cell whose rate is no longer the best counts as changed.
 
@@ -34,17 +34,21 @@ def learning_rate_of(cell: Cell, results: Path) -> dict[str, Any]:
 
 
 def best_rate(cell: Cell, results: list[dict[str, Any]]) -> Mapping[str, Any] | None:
-    """The best-scoring tuning cell of this cell's kind; None without one."""
-    tried = [r for r in results if _is_rate(r["cell"].get("lr")) and r["cell"].get("budget") == cell.run.tuned_by]
+    """The best tuning cell of this cell's kind, see `best_of`; None without one.
+
+    Where the best score is chance, the longer tuning that the cell names decides, if it has cells of this kind: a loss
+    after a few steps favours high rates, with which a longer training may not learn.
+    """
+    asked = {budget for budget in (cell.run.tuned_by, cell.run.tuned_else) if budget}
+    tuning = [r for r in results if is_rate(r["cell"].get("lr")) and r["cell"].get("budget") in asked]
+    # What a cell is tuned for is neither its length nor its data, but the model: the factors that tuning cells vary.
+    several = {k for k in cell.factors if len({str(r["cell"].get(k)) for r in tuning}) > 1} - {"lr", "seed", "budget"}
+    alike = [r for r in tuning if all(str(r["cell"].get(k)) == str(cell.factors[k]) for k in several)]
+    tried = [r for r in alike if r["cell"]["budget"] == cell.run.tuned_by]
+    longer = [r for r in alike if r["cell"]["budget"] != cell.run.tuned_by]
     if not tried:
         return None
-    # What a cell is tuned for is neither its length nor its data, but the model: the factors that tuning cells vary.
-    several = {k for k in cell.factors if len({str(r["cell"].get(k)) for r in tried}) > 1}
-    varied = {k: v for k, v in cell.factors.items() if k in several - {"lr", "seed"}}
-    nearest = [tried[i] for i in of_same_kind(varied, [r["cell"] for r in tried])]
-    if any(str(r["cell"].get(k)) != str(v) for r in nearest for k, v in varied.items()):
-        return None
-    return best_of(nearest)
+    return best_of(longer if longer and not _understands(max(tried, key=score)) else tried)
 
 
 def best_of(tried: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -86,5 +90,6 @@ def is_outdated(cell: Cell, result: Mapping[str, Any], results: Path) -> bool:
     return cell.run.lr == "tuned" and "lr" in result and result["lr"] != learning_rate_of(cell, results)["lr"]
 
 
-def _is_rate(text: Any) -> bool:
+def is_rate(text: Any) -> bool:
+    """Whether a value of the factor `lr` is a rate that was tried, and not `tuned`."""
     return isinstance(text, (int, float)) and not isinstance(text, bool)

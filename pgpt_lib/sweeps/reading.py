@@ -15,6 +15,7 @@ from ..files import read_json
 from .cells import changed
 from .engine import differences, sweep_folder
 from .plans import Plan, load_plan, sized
+from .rates import is_rate
 from .results import contrast, finished, mean, reached, result_file, select, shared_seeds
 from .worker import perform, read_back
 
@@ -109,8 +110,9 @@ class Sweep:
     def facts(self) -> dict[str, Any]:
         """What the finished cells took, for a report.
 
-        Returns: `cells` and `missing` (counts), `seeds`, `hours` (of one process, scoring included, added over cells),
-            `threads` (of a process) and `machines`, each once.
+        Returns: `cells` and `missing` (counts), `seeds` (of the cells that are compared, not of those that tuned a
+            learning rate), `hours` (of one process, scoring included, added over cells), `threads` (of a process) and
+            `machines`, each once.
         """
         machines: list[Any] = []
         for result in self.results:
@@ -119,7 +121,7 @@ class Sweep:
         return {
             "cells": len(self.results),
             "missing": len(self.missing),
-            "seeds": sorted({result["cell"]["seed"] for result in self.results}),
+            "seeds": sorted({r["cell"]["seed"] for r in self.results if not is_rate(r["cell"].get("lr"))}),
             "hours": sum(result["total_seconds"] for result in self.results) / 3600,
             "threads": sorted({result["threads"] for result in self.results}),
             "machines": machines,
