@@ -55,6 +55,7 @@ def good() -> dict:
             },
             "09_speed": {
                 "mask_share_predicted": {"numerical, a40, cache True": 0.05, "numerical, a40, cache False": 0.003},
+                "round_trip_iou": {"Numerical, Table 7, mask": 0.85, "PerceptionGPT, mask": 0.95, "Shikra, box": 0.99},
                 "mask_by_tokens": {
                     "numerical": [[49.0, 0.7], [97.0, 0.85], [193.0, 0.9]],
                     "vocabulary": [[10.0, 0.7], [34.0, 0.85], [66.0, 0.9]],
@@ -236,6 +237,7 @@ def test_smoke_is_never_evidence(tmp_path):
             [[30.0, 0.8]],
             "tokens to bring ",
         ),
+        ("contours", ("metrics", "09_speed", "round_trip_iou", "VisionLLM, mask"), 0.91, "mean IoU of masks that "),
         ("fast-decoding", ("tables", "table7", "ours", "Vocab, uncached", "box"), 0.9, "contradicted: "),
         ("fast-decoding", ("tables", "table7", "ours", "Vocab, uncached", "box"), [1.5, 0.9, 2], "undecided: "),
     ],

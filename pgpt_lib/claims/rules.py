@@ -100,6 +100,19 @@ def redundant_tokens(e: Evidence) -> Verdict:
     return counted(min(reached + beyond) > TOKENS, [SPEED], why)
 
 
+def contours(e: Evidence) -> Verdict:
+    """Masks, those with holes among them, come back from no contour in text with 0.9 of their area."""
+    found = e.metric(SPEED, "round_trip_iou")
+    kept = {
+        row: point(iou) for row, iou in found.items() if row.endswith(", mask") and not row.startswith("Perception")
+    }
+    if not kept:
+        raise Missing(f"{SPEED} has sent no mask through text", SPEED)
+    text = ", ".join(f"{row.removesuffix(', mask')} {iou:.3f}" for row, iou in kept.items())
+    why = f"mean IoU of masks that come back from their contours, each hole having one of its own: {text}"
+    return counted(max(kept.values()) < CLOSE, [SPEED], why)
+
+
 def one_token(e: Evidence) -> Verdict:
     """Table 4: one token for a box and for a mask, from which unseen ones come back with a mean IoU above one half."""
     row = e.table("table4").get(ROWS[2], {})
@@ -206,6 +219,7 @@ RULES: dict[str, Callable[[Evidence], Verdict]] = {
     "costly-predecessors": partial(_never, "a figure of other people's training runs, which are not repeated here"),
     "two-stage-limits": partial(_never, "about systems with a vision expert, none of which is run here"),
     "redundant-tokens": redundant_tokens,
+    "contours": contours,
     "one-token": one_token,
     "mask-embedding": mask_embedding,
     "reads-regions": reads_regions,
