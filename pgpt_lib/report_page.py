@@ -17,7 +17,7 @@ h1, h2, h3 { line-height: 1.2; } h2 { margin-top: 2.5rem; border-bottom: 1px sol
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .5rem 0; font-size: .9rem; }
 th, td { border: 1px solid #d0d0d0; padding: .25rem .5rem; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } caption { text-align: left; font-weight: 600; }
-.words td { text-align: left; white-space: normal; overflow-wrap: anywhere; }
+.words td { text-align: left; white-space: normal; } .words code { overflow-wrap: anywhere; }
 .interval { color: #666; font-size: .8rem; } figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
 figcaption { color: #444; font-size: .9rem; }
 """
