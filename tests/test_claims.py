@@ -360,6 +360,9 @@ def slower(seconds, seed=0.0):
         ("quarter-time", {}, {"curve": [{"seconds": 5.0, "acc@0.5": metric(0.3)}]}, CONTRADICTED),  # in all its time
         ("quarter-time", {"embedding-8": 0.4}, {"curve": []}, NO),
         ("quarter-time", {"numerical-8": 0.0}, {}, "reproduced"),
+        # Idle in its own steps, it is judged by four times as many.
+        ("quarter-time", {"numerical-8": 0.0, "numerical-8-fourfold": 0.4}, {}, "reproduced"),
+        ("quarter-time", {"numerical-8": 0.0, "numerical-8-fourfold": 0.4}, slower(26.0), CONTRADICTED),
         ("quarter-time", dict.fromkeys(WEAK, 0.0), {}, NO),  # met at once, whatever its time
         ("quarter-time", {"numerical-full": 0.0}, {}, NO),
         ("quarter-time", {"numerical-full": 0.0}, slower(26.0), CONTRADICTED),  # one that can be measured is enough
@@ -414,6 +417,9 @@ def test_a_baseline_that_is_left_out_of_the_time_is_named(tmp_path):
     sweep(tmp_path, "table6", AHEAD | {"numerical-8": 0.0}, WORDS, **USUAL)
     why = judge("quarter-time", good(), tmp_path)["why"]
     assert why.endswith("left out, ending below acc@0.5 0.1: numerical, rank 8")
+    sweep(tmp_path, "table6", {"numerical-8-fourfold": 0.3}, **USUAL)
+    why = judge("quarter-time", good(), tmp_path)["why"]
+    assert "numerical, rank 8, four times the steps: 20% [20%, 20%] over 3 seeds" in why and "left out" not in why
     assert "numerical, full tuning: 20% [20%, 20%] over 3 seeds" in why
 
 

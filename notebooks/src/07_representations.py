@@ -470,8 +470,9 @@ for name, cells in theirs.items():
 # %% [markdown]
 # A curve has points every 5 % of its training at first and every 20 % at the end, so that a share can be too large by
 # that much; and it is noisy, so that a level may be met too early by luck. A final score that is next to nothing is met
-# at once, whatever the time: the verdict in section 11 leaves such baselines out. It also divides seed by seed, each by
-# its own final score, so that its share differs a little from the one above.
+# at once, whatever the time: the verdict in section 11 judges such a baseline by its training of section 7, four times
+# as long, and leaves it out if that has learnt nothing either. It also divides seed by seed, each by its own final
+# score, so that its share differs a little from the one above.
 #
 # ## 7 · Do the others catch up?
 #
