@@ -134,8 +134,7 @@ def test_table_6_has_intervals_and_seeds_and_its_sweep_hours_and_hardware(out):
     assert facts["cells"] == len(files) and facts["missing"] == 0 and facts["machines"] == [MACHINE]
     assert facts["hours"] == pytest.approx(sum(f["total_seconds"] for f in files) / 3600)
     assert (
-        f"| table6 | {len(files)} of {len(files)} | 0, 1, 2 | {facts['hours']:.1f} | 1 | Toy, 2 cores, 4.0 GB |"
-        in text
+        f"| table6 | {len(files)} of {len(files)} | 0, 1, 2 | {facts['hours']:.1f} | 1 | Toy, 2 cores, 4.0 GB |" in text
     )
 
 
