@@ -42,8 +42,8 @@ def render(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], fold
     )
 
 
-def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path) -> list[str]:
-    """What stands below the title, as HTML; links and pictures are relative to the run's folder."""
+def sections(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path | None = None) -> list[str]:
+    """What stands below the title, as HTML; arguments as of `report_sections.blocks`."""
     return [_html(block) for block in blocks(report, results, folder)]
 
 

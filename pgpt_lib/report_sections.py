@@ -83,13 +83,13 @@ def title(report: Mapping[str, Any]) -> str:
     return f"PerceptionGPT, profile {report['profile']}"
 
 
-def blocks(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path) -> list[Block]:
+def blocks(report: Mapping[str, Any], results: Sequence[Mapping[str, Any]], folder: Path | None = None) -> list[Block]:
     """What stands below the title; links and pictures are relative to the run's folder.
 
     Args:
         report: what `pgpt_lib.report.gather` returns.
         results: the notebooks' results, for their figures.
-        folder: of the run.
+        folder: of the run, where the cells of sweeps are to be linked from it.
     """
     return [
         Text(report["data"], banner=True),
@@ -151,7 +151,7 @@ def _table_heading(name: str) -> Heading:
     return Heading(3, re.sub(r"(?<=[a-z])(?=\d)", " ", name.capitalize()))
 
 
-def _claims(report: Mapping[str, Any], folder: Path) -> Iterator[Block]:
+def _claims(report: Mapping[str, Any], folder: Path | None) -> Iterator[Block]:
     """Every claim of the paper with its verdict, why, and what that rests on."""
     from .claims import counts
 
@@ -161,18 +161,18 @@ def _claims(report: Mapping[str, Any], folder: Path) -> Iterator[Block]:
     yield Heading(2, "The paper's claims")
     yield Text(f"{counts(claims)}.")
     body = (
-        (claim["text"], claim["section"], claim["verdict"], claim["why"],
-         _evidence([(item, _where(item, report, folder)) for item in claim["evidence"]]))
-        for claim in claims.values()
-    )  # fmt: skip
+        (c["text"], c["section"], c["verdict"], c["why"], _evidence(c["evidence"], report, folder))
+        for c in claims.values()
+    )
     yield _table(("claim", "section", "verdict", "why", "evidence"), body, words=True, strong=2)
 
 
-def _evidence(items: Sequence[tuple[str, str | None]]) -> Listed:
-    return Listed(f"{len(items)} item{'s' * (len(items) != 1)}", tuple(items))
+def _evidence(items: Sequence[str], report: Mapping[str, Any], folder: Path | None) -> Listed:
+    found = tuple((item, _where(item, report, folder)) for item in items)
+    return Listed(f"{len(items)} item{'s' * (len(items) != 1)}", found)
 
 
-def _where(item: str, report: Mapping[str, Any], folder: Path) -> str | None:
+def _where(item: str, report: Mapping[str, Any], folder: Path | None) -> str | None:
     """Where evidence lies, from the run's folder: a notebook of the run, a place on the page, or a sweep's cell."""
     if item in report["seconds"]:
         return _executed(item)[1]
@@ -181,7 +181,7 @@ def _where(item: str, report: Mapping[str, Any], folder: Path) -> str | None:
     if item in report["metrics"]:
         return f"#{Heading(3, item).anchor}"
     cell = project.ROOT / item
-    return Path(os.path.relpath(cell, folder)).as_posix() if cell.is_file() else None
+    return Path(os.path.relpath(cell, folder)).as_posix() if folder and cell.is_file() else None
 
 
 def _sweeps(sweeps: Mapping[str, Mapping[str, Any]]) -> Iterator[Block]:

@@ -154,7 +154,7 @@ def test_nothing_in_a_text_is_a_mark():
 
 def test_a_report_without_tables_claims_or_sweeps_has_no_heading_for_them(out):
     report = json.loads((out / "report.json").read_text()) | {"tables": {}, "claims": {}, "sweeps": {}, "profiles": {}}
-    heads = [block.text for block in blocks(report, [], out) if isinstance(block, Heading) and block.level == 2]
+    heads = [block.text for block in blocks(report, []) if isinstance(block, Heading) and block.level == 2]
     assert heads == ["Metrics", "Notebooks"]
 
 

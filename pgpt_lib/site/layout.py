@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -29,8 +28,6 @@ PREFERRED = ("cpu", "smoke")
 BESIDE_PAGES = {".png", ".svg", ".jpg", ".json"}
 """Files below docs/ that its pages show or lead to: pictures, and answers of benchmarks."""
 UNDOCUMENTED = ("commands", "site")
-CELL_LINK = re.compile(r'<a href="[^"]*sweeps/[^"]*\.json">(.*?)</a>')
-"""How a report links a sweep's cell. The hundreds of cells are not taken along, so that only their names stay."""
 
 
 @dataclass(frozen=True)
@@ -181,8 +178,7 @@ def _reports(
         for slug, path in own.items():
             note = _origin(folder, slug, "index.md", folders)
             write_lesson(path, pages / name / f"{slug}.ipynb", note, "../../docs", known)
-        body = "\n".join(sections(report, results, folder))
-        body = CELL_LINK.sub(r"\1", body)
+        body = "\n".join(sections(report, results))  # the hundreds of cells of sweeps are not taken along, nor linked
         for slug in known:
             body = body.replace(f'href="{slug}/{slug}.ipynb"', f'href="{known[slug].removesuffix(".ipynb")}.html"')
         hidden = "\n".join(["```{toctree}", ":hidden:", "", *own, "```"]) if own else ""
