@@ -42,10 +42,7 @@ class Standing:
 def correlation(weights: Sequence[float], values: Sequence[float]) -> float:
     """Pearson's correlation over layers; 0 where one side is even, so that there is nothing to follow."""
     both = np.array([weights, values], dtype=np.float64)
-    if (both.std(axis=1) < EVEN).any():
-        return 0.0
-    first, second = both - both.mean(axis=1, keepdims=True)
-    return float(first @ second / np.sqrt((first @ first) * (second @ second)))
+    return 0.0 if (both.std(axis=1) < EVEN).any() else float(np.corrcoef(both)[0, 1])
 
 
 def arrangements(curve: Sequence[float]) -> np.ndarray:
