@@ -7,6 +7,7 @@ the curve is. Where chance alone joins weights and curve, the true arrangement i
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,8 +42,7 @@ class Standing:
 
 def correlation(weights: Sequence[float], values: Sequence[float]) -> float:
     """Pearson's correlation over layers; 0 where one side is even, so that there is nothing to follow."""
-    both = np.array([weights, values], dtype=np.float64)
-    return 0.0 if (both.std(axis=1) < EVEN).any() else float(np.corrcoef(both)[0, 1])
+    return 0.0 if min(np.std(weights), np.std(values)) < EVEN else statistics.correlation(weights, values)
 
 
 def arrangements(curve: Sequence[float]) -> np.ndarray:
