@@ -228,7 +228,8 @@ def test_smoke_is_never_evidence(tmp_path):
         ("other-signals", ("metrics", MAIN, "depth", "mae"), metric(0.24), "undecided: "),
         ("other-signals", ("metrics", MAIN, "depth", "mae"), metric(0.3), "contradicted: "),
         ("reads-regions", ("metrics", MAIN, "region_caption", "wrong"), metric(0.4), "contradicted: "),
-        ("end-to-end", ("tables", "table1", "ours", "ours", "Segmentation"), False, "below one half: "),
+        ("end-to-end", ("metrics", MAIN, "several", "merged_iou"), metric(0.51), "undecided: "),
+        ("end-to-end", ("metrics", MAIN, "ciou"), metric(0.4), "contradicted: "),
         ("one-token", ("tables", "table4", "ours", "Token Embed", "mask"), 2, "tokens counted: "),
         ("one-token", ("tables", "table4", "ours", "Token Embed", "mask IoU"), 0.4, "tokens counted: "),
         (
@@ -317,9 +318,9 @@ def test_tokens_of_a_mask_are_counted_at_the_heads_quality(tmp_path, numerical, 
 
 def test_a_function_that_was_not_asked_for_is_no_evidence(tmp_path):
     report = good()
-    report["tables"]["table1"]["ours"]["ours"] |= {"Segmentation": None, "Bounding Box": False}
+    report["metrics"][MAIN] |= {"ciou": None, "acc@0.5": metric(0.4)}
     found = judge("end-to-end", report, tmp_path)
-    assert found["verdict"] == "not measurable here" and "Segmentation" in found["why"]
+    assert found["verdict"] == "not measurable here" and "ciou" in found["why"]
 
 
 NO, UNDECIDED, CONTRADICTED = "not measurable here", "undecided", "contradicted"

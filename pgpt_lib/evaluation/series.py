@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +118,16 @@ def table5_row(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     return {TABLE5[name]: 100 * score[0] for name, score in found.items() if score is not None}
 
 
+FUNCTIONS = {
+    "Image Caption": ("caption", "cider"),
+    "Region Caption": ("region_caption", "box"),
+    "Bounding Box": ("acc@0.5",),
+    "Segmentation": ("ciou",),
+    "Multi-Instance Segmentation": ("several", "merged_iou"),
+}
+"""The columns of Table 1 that a score can show, each with the path of its score."""
+
+
 def functions_shown(metrics: Mapping[str, Any], threshold: float = 0.5) -> dict[str, bool | None]:
     """Table 1 by measurement: a function counts as supported where its score's whole interval is above `threshold`.
 
@@ -128,20 +138,13 @@ def functions_shown(metrics: Mapping[str, Any], threshold: float = 0.5) -> dict[
         each function to whether it was shown; None where it was not asked for, or had no truth to be compared with.
     """
 
-    def above(*path: str) -> bool | None:
+    def above(path: Sequence[str]) -> bool | None:
         value: Any = metrics
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else None
         return None if value is None else value[1] > threshold
 
-    segments = above("ciou")
-    if segments is None and above("filled_ciou", "true_box") is not None:
-        segments = False  # there were masks to find, and no answer gave one
-    return {
-        "Image Caption": above("caption", "cider"),
-        "Region Caption": above("region_caption", "box"),
-        "Bounding Box": above("acc@0.5"),
-        "Segmentation": segments,
-        "Multi-Instance Segmentation": above("several", "merged_iou"),
-        "End-to-End": True,  # by construction: no other vision expert is asked
-    }
+    shown = {name: above(path) for name, path in FUNCTIONS.items()}
+    if shown["Segmentation"] is None and above(("filled_ciou", "true_box")) is not None:
+        shown["Segmentation"] = False  # there were masks to find, and no answer gave one
+    return {**shown, "End-to-End": True}  # by construction: no other vision expert is asked
