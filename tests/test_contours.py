@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -88,6 +90,21 @@ def test_any_blob_has_exactly_its_vertices(seed: int, vertices: int, blur: float
     assert all(signed_area(c) >= 0 and np.isfinite(c).all() for c in contours)
     again = mask_to_contours(mask_to_rle(mask), vertices)
     assert all(np.array_equal(a, b) for a, b in zip(contours, again, strict=True))
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    axes=st.tuples(st.floats(8, 28), st.floats(8, 28)),
+    angle=st.floats(0, math.pi),
+    middle=st.tuples(st.floats(30, 34), st.floats(30, 34)),
+    vertices=st.integers(8, 40),
+)
+def test_an_ellipse_keeps_the_share_of_the_largest_polygon_in_it(axes, angle, middle, vertices: int) -> None:
+    """No inscribed polygon of n vertices has more than n / 2 pi * sin(2 pi / n) of it; pixels cost up to a half."""
+    y, x = np.mgrid[:64, :64] + 0.5 - np.reshape(middle, (2, 1, 1))
+    along, across = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)
+    _, iou = there_and_back(((along / axes[0]) ** 2 + (across / axes[1]) ** 2 <= 1).astype(np.uint8), vertices)
+    assert iou >= vertices / (2 * math.pi) * math.sin(2 * math.pi / vertices) - 0.5 / min(axes)
 
 
 def test_callers_cannot_spoil_what_is_remembered() -> None:
