@@ -293,7 +293,7 @@ untaught = {}
 for name, (rank, how) in itertools.product(names, ranks.items()):
     if (score := sweep.mean("acc@0.5", representation=name, rank=rank)) and is_idle([score.value]):
         untaught[f"{name}, {how}"] = score
-print(f"Acc@0.5 on val below {FLOOR}: " + ("; ".join(f"{row} {v}" for row, v in untaught.items()) or "none"))
+print(f"Acc@0.5 on val below {FLOOR}: " + ("; ".join(f"{k}: {v}" for k, v in untaught.items()) or "none"))
 
 # %% [markdown]
 # The columns are RefCOCO's val, testA and testB (short expressions), RefCOCO+'s (no words of position), and RefCOCOg's
