@@ -215,6 +215,42 @@ def test_loops_take_turns_and_who_begins_alternates():
     assert [[f["step"] for f in side] for side in found] == [[loop.WARM_UP + i for i in range(3)]] * 2
 
 
+class Compiled:
+    """A loop whose first two steps compile: 7 s beyond usual ones."""
+
+    learning = (6.0, 3.0, 1.0, 0.9, 1.1)
+    settings = Settings()
+
+    def starting(self) -> float:
+        return loop.Loop.starting(self)
+
+
+@pytest.mark.parametrize(
+    ("on", "default", "steps", "words"),
+    [
+        (1.0, "off", 28.0, "compiling takes 7.0 s, earned back after 28 steps"),
+        (1.0, "on", 28.0, "earned back after 28 steps"),
+        (1.5, "off", None, "never earned back"),
+    ],
+)
+def test_the_lever_of_compilation_says_when_it_is_earned_back(monkeypatch, on, default, steps, words):
+    seconds = {True: on, False: 1.25}
+    base, other = Compiled(), Compiled()
+    base.settings = Settings(compiled=default == "on")
+    (base if default == "off" else other).learning = (50.0, 50.0, 1.0)  # the loop that does not compile
+
+    def compared(first, second, *_):
+        sides = [{"seconds_a_step": [seconds[which], 0, 9]} for which in (default == "on", default == "off")]
+        return {"base": sides[0], "other": sides[1], "ratio": [1.0, 1.0, 1.0], "memory_ratio": None}
+
+    monkeypatch.setattr(training, "compare", compared)
+    row = training.lever_row("compile", LEVERS["compile"], base, lambda _: other, 3, 7)
+    assert row["compile_seconds"] == 7.0 and row["break_even_steps"] == steps
+    assert words in training.told(row)
+    plain = training.lever_row("bucket", LEVERS["bucket"], base, lambda _: other, 3, 7)
+    assert "compile_seconds" not in plain and training.told(plain) == "on is 1.00 times as fast as off"
+
+
 @pytest.fixture
 def measured(profile, tokenizer, stream, tmp_path, monkeypatch):
     """train_rows on the stand-ins, with torch.compile out of order."""

@@ -18,21 +18,31 @@ def noise(rows: Sequence[Row]) -> dict[str, Any]:
     """By how much the same work differs between two measurements: the slower median over the faster one.
 
     Returns:
-        `ratios`, of a single token with and without a cache, by language model and kind ("nano box"); `largest` of
-        them, 1 where no row has a single token. The noise is at least that, and may be more.
+        `ratios`, of a single token with and without a cache, by language model and kind ("nano box"); `by_llm`, the
+        largest of each language model's; `largest` of them all. The last two are 1 where no row has a single token. The
+        noise is at least that, and may be more.
     """
-    pairs: dict[str, list[float]] = {}
+    pairs: dict[tuple[str, str], list[float]] = {}
     for row in rows:
         if row["tokens"] == 1:
-            pairs.setdefault(f"{row['llm']} {row['kind']}", []).append(row["measured"][0])
+            pairs.setdefault((row["llm"], row["kind"]), []).append(row["measured"][0])
     ratios = {name: max(found) / min(found) for name, found in pairs.items()}
-    return {"ratios": ratios, "largest": max(ratios.values(), default=1.0)}
+    by_llm = {row["llm"]: 1.0 for row in rows}
+    for (llm, _), ratio in ratios.items():
+        by_llm[llm] = max(by_llm[llm], ratio)
+    named = {f"{llm} {kind}": ratio for (llm, kind), ratio in ratios.items()}
+    return {"ratios": named, "by_llm": by_llm, "largest": max(by_llm.values(), default=1.0)}
 
 
 def beside_one_token(rows: Sequence[Row]) -> list[float]:
     """Each row's seconds over those of the one token of the same language model, kind and cache; 1 for itself."""
     single = {_same(row): row["measured"][0] for row in rows if row["tokens"] == 1}
     return [row["measured"][0] / single[_same(row)] for row in rows]
+
+
+def beside_whole(rows: Sequence[Row]) -> list[float | None]:
+    """The seconds of one whole decode over the sum of single steps, for each row; None where it has not both."""
+    return [row["whole_decode"] and row["whole_decode"] / row["measured"][0] for row in rows]
 
 
 def _same(row: Row) -> tuple[str, str, bool]:
@@ -42,12 +52,13 @@ def _same(row: Row) -> tuple[str, str, bool]:
 def explain(row: Row, floor: float = 1.0) -> str | None:
     """Why a row's prediction misses, in a sentence; None within 25 %.
 
-    Either the miss is no larger than the run's noise; or which part is off by how much, what that part's prediction
-    consists of, and how far its largest term would have to change.
+    Whether the miss is larger than the noise, which part is off by how much, what that part's prediction consists of,
+    and how far its largest term would have to change. The last is said within the noise too: noise can hide what the
+    formula lacks, but does not supply it.
 
     Args:
         row: with its `causes`.
-        floor: of the noise, the largest factor between two measurements of the same work.
+        floor: of the noise, the largest factor between two measurements of the same work of the row's language model.
     """
     if within(row["ratio"]):
         return None
@@ -56,13 +67,9 @@ def explain(row: Row, floor: float = 1.0) -> str | None:
     name = f"{row['representation']} {row['kind']}, {row['llm']}, cache {'on' if row['cache'] else 'off'}"
     off, gap = max(row["ratio"], 1 / row["ratio"]), measured[part] - predicted[part]
     share = f"{part} by {gap * 1e3:+.2f} ms, the whole by {(row['measured'][0] - row['predicted']) * 1e3:+.2f} ms"
-    if off <= floor:
-        return (
-            f"{name}: off by a factor of {off:.2f}, within the noise of this run, in which the same work differs by a "
-            f"factor of up to {floor:.2f} ({share})"
-        )
+    doubt = f"{'within' if off <= floor else 'beyond'} the noise of {row['llm']}, {floor:.2f}"
     return (
-        f"{name}: off by a factor of {off:.2f}, beyond the noise of {floor:.2f} ({share}); {part} takes "
+        f"{name}: off by a factor of {off:.2f}, {doubt} ({share}); {part} takes "
         f"{measured[part] * 1e3:.2f} ms, predicted {predicted[part] * 1e3:.2f} {_lack(row, part, gap)}"
     )
 

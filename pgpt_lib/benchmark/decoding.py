@@ -201,24 +201,33 @@ def predict(counts: Mapping[str, Sequence[Work]], tokens: int, rates: Rates) -> 
     return totals | {"decode": summed(sampled(tokens), seconds["decode"], tokens)}
 
 
-def measure(case: Case, cached: bool, budget: float) -> tuple[list[dict[str, float]], str, float | None]:
+def measure(
+    case: Case, cached: bool, budget: float, spent: float = 0.0
+) -> tuple[list[dict[str, float]], str, float | None]:
     """Seconds of the parts in each repeat, how they were taken, and one whole decode where steps were summed.
 
-    Whole decodes where 20 of them fit `budget` seconds, else single steps at five lengths, summed. Then the check comes
-    first, unless it and the fewest repeats (without a cache 3) do not fit; what it leaves is for the repeats.
+    Whole decodes where 20 of them fit what is left of the budget, else single steps at five lengths, summed. Then one
+    whole decode comes first, as a check, wherever it takes less than the whole budget: the repeats get what it leaves,
+    and are 20 with a cache and at least 3 without even where nothing is left.
+
+    Args:
+        case: what is decoded.
+        cached: with a key-value cache or without.
+        budget: seconds of the row.
+        spent: how many of them have passed.
     """
     with torch.no_grad():
         at = sampled(case.tokens)
         runs = [case.step(i, cached) for i in at]
         once = [timed(run, 1, 0)[0] for run in runs]  # counting their work has warmed them up
         total = summed(at, once, case.tokens)
-        if case.tokens == 1 or (REPEATS + 3) * total * 1.3 < budget:
+        if case.tokens == 1 or (REPEATS + 3) * total * 1.3 < budget - spent:
             for _ in range(3):
                 case.whole(cached)
             return [case.whole(cached) for _ in range(REPEATS)], "whole decodes", None
         a_repeat, fewest = 2 * sum(once), REPEATS if cached else FEWEST  # vision, prefill and head are about as much
-        check = sum(case.whole(cached).values()) if total + fewest * a_repeat < budget else None
-        left = budget - (check or 0.0)
+        check = sum(case.whole(cached).values()) if total < budget else None
+        left = budget - spent - (check or 0.0)
         repeats = int(min(REPEATS, max(fewest, 0.7 * left / a_repeat)))
         steps = [timed(run, repeats, 0) for run in runs]
         parts = zip(
@@ -240,12 +249,12 @@ def row(case: Case, llm: str, cached: bool, rates: Rates, budget: float) -> dict
         llm: the language model's name, for the row.
         cached: with a key-value cache or without.
         rates: that predict.
-        budget: seconds that the row may take, its prediction included.
+        budget: seconds that the row may take, its prediction included, unless its fewest repeats take longer.
     """
     start = now()
     counts = count_parts(case, cached)
     predicted = predict(counts, case.tokens, rates)
-    found, method, check = measure(case, cached, budget - (now() - start))
+    found, method, check = measure(case, cached, budget, now() - start)
     totals = np.percentile([sum(parts.values()) for parts in found], [50, 25, 75]).tolist()
     parts = {name: float(np.median([each[name] for each in found])) for name in predicted}
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Callable, Sequence
 
 import torch
@@ -53,6 +54,8 @@ class Loop:
         self.wrapped, self.stepper = self.accelerator.prepare(self.model, optimizer)
         self.wrapped.train()
         self.make = batch_maker(self.model, stream, progress=False)
+        self.learning: list[float] = []
+        """Seconds of learning of every timed step, those among them that do not count."""
         self._lengths: dict[str, int] = {}
 
     def length(self, sample: Sample) -> int:
@@ -81,7 +84,13 @@ class Loop:
         batches = self.prepare(step)
         ready = now()
         figures = self.learn(batches)
-        return {"collate": ready - start, "learn": now() - ready, "loss": figures.loss, "grad_norm": figures.grad_norm}
+        self.learning.append(now() - ready)
+        seconds = {"collate": ready - start, "learn": self.learning[-1]}
+        return seconds | {"loss": figures.loss, "grad_norm": figures.grad_norm}
+
+    def starting(self) -> float:
+        """By how many seconds the first steps, which do not count, took longer than usual ones."""
+        return sum(self.learning[:WARM_UP]) - WARM_UP * statistics.median(self.learning[WARM_UP:])
 
 
 def take_turns(loops: Sequence[Loop], steps: int) -> list[list[dict[str, float]]]:

@@ -43,14 +43,14 @@ def decode_rows(
 
     Args:
         llms: names of backbones; one that is not to be had is skipped with the reason.
-        budget: seconds that one row may take.
+        budget: seconds that one row may take, unless its fewest repeats take longer.
         log: gets a line a row.
         device: of torch, where everything runs and is calibrated.
         tower: name of the vision tower in place of a profile's own, for machines that lack that.
 
     Returns:
-        `rows`, how many of them meet the `target`, the run's `noise`, what was `skipped` and why, and the `machine`:
-        threads, FLOP and bytes a second, calibrated rates.
+        `rows`, the `seconds_a_row` that were given, how many rows meet the `target`, the run's `noise`, what was
+        `skipped` and why, and the `machine`: threads, FLOP and bytes a second, calibrated rates.
 
     Raises:
         InputError: none of the language models is to be had.
@@ -79,14 +79,14 @@ def _decode_rows(llms: Sequence[str], budget: float, log: Callable[[str], None],
     if not rows:
         raise InputError("; ".join(skipped.values()))
     heard = noise(rows)
-    explained = [one | {"explanation": explain(one, heard["largest"])} for one in rows]
+    explained = [one | {"explanation": explain(one, heard["by_llm"][one["llm"]])} for one in rows]
     found = {
         "flop_a_second": {str(inner): flop_rate(ROWS[0], inner, 1) for inner in INNER},
         "bytes_a_second": {str(pieces): bandwidth(pieces) for pieces in (1, MOST_PIECES)},
         "calibrated": overhead,
     }
-    about = {"target": target(rows), "noise": heard, "skipped": skipped, "machine": described() | found}
-    return {"rows": explained, **about}
+    about = {"seconds_a_row": budget, "target": target(rows), "noise": heard, "skipped": skipped}
+    return {"rows": explained, **about, "machine": described() | found}
 
 
 def described(device: torch.device | None = None) -> dict[str, Any]:

@@ -67,12 +67,16 @@ def compare(base: Loop, other: Loop, steps: int, samples: int) -> dict[str, Any]
 def lever_row(
     name: str, lever: Lever, base: Loop, other: Callable[[Settings], Loop], steps: int, samples: int
 ) -> dict[str, Any]:
-    """A lever's row: `on` and `off`, `ratio` of their samples a second, and which of them is the default."""
+    """A lever's row: `on` and `off`, `ratio` of their samples a second, and which of them is the default.
+
+    That of `compile` has its cost as well, see `compile_cost`.
+    """
     on, off = lever.sides(base.settings)
     default = "on" if base.settings == on else "off"
     row: dict[str, Any] = {"lever": name, "title": lever.title, "default": default, "skipped": None}
     try:
-        made = compare(base, other(off if default == "on" else on), steps, samples)
+        against = other(off if default == "on" else on)
+        made = compare(base, against, steps, samples)
     except RunError:
         raise
     except RuntimeError as error:
@@ -85,7 +89,27 @@ def lever_row(
         first, second = second, first
         made["ratio"] = [1 / made["ratio"][k] for k in (0, 2, 1)]
         made["memory_ratio"] = 1 / made["memory_ratio"] if made["memory_ratio"] else None
+    if name == "compile":
+        saved = second["seconds_a_step"][0] - first["seconds_a_step"][0]
+        row |= compile_cost((base if default == "on" else against).starting(), saved)
     return row | {"on": first, "off": second, **made, "default_is_faster": faster}
+
+
+def compile_cost(seconds: float, saved: float) -> dict[str, float | None]:
+    """The seconds that compiling took, and the steps that earn them back at so many seconds saved a step; else None."""
+    return {"compile_seconds": seconds, "break_even_steps": seconds / saved if saved > 0 else None}
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """What a lever does, in a line."""
+    if row["skipped"]:
+        return str(row["skipped"])
+    line = f"on is {row['ratio'][0]:.2f} times as fast as off"
+    if row.get("compile_seconds") is None:
+        return line
+    steps = row["break_even_steps"]
+    back = "never earned back" if steps is None else f"earned back after {steps:.0f} steps"
+    return f"{line}; compiling takes {row['compile_seconds']:.1f} s, {back}"
 
 
 def products_row(base: Loop, seconds: float, collating: float, samples: int) -> dict[str, Any]:
@@ -128,8 +152,8 @@ def train_rows(
         build: makes the model, in place of `build_model`.
 
     Returns:
-        `levers`, rows with `on`, `off` and their `ratio`; `loops`, the default against loops without several of them;
-        `default`, `products` and `operations` of a step; `targets`; `machine`.
+        `levers`, rows with `on`, `off` and their `ratio`, that of `compile` with its cost; `loops`, the default against
+        loops without several of them; `default`, `products` and `operations` of a step; `targets`; `machine`.
 
     Raises:
         InputError: an unknown name in `only`, or fewer than 1 step.
@@ -146,10 +170,13 @@ def train_rows(
         from ..data.streams import build_stream
 
         stream = build_stream(profile, seed)
+    from torch._inductor.utils import fresh_cache  # takes seconds to import
+
     few = Few(stream, profile.training.batch_size)
     make = build or (lambda wanted: build_model(wanted, seed))
     settings = default_settings(profile, make(profile))
-    return _train_rows(lambda wanted: Loop(profile, wanted, few, make), settings, steps, only or known, log)
+    with fresh_cache():  # what an earlier run has compiled would hide what compiling takes
+        return _train_rows(lambda wanted: Loop(profile, wanted, few, make), settings, steps, only or known, log)
 
 
 def _train_rows(
@@ -166,8 +193,7 @@ def _train_rows(
     for name, lever in LEVERS.items():
         if name in only:
             rows.append(lever_row(name, lever, base, loop, steps, samples))
-            skipped = rows[-1]["skipped"]
-            log(f"{name}: {skipped or 'on is {:.2f} times as fast as off'.format(rows[-1]['ratio'][0])}")
+            log(f"{name}: {told(rows[-1])}")
     loops = {}
     for name, changes in LOOPS.items():
         if name in only:
