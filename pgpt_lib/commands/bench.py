@@ -20,7 +20,7 @@ def bench() -> None:
 @app.command()
 def decode(
     llm: Annotated[list[str] | None, typer.Option(help="nano, smollm2 or another; may be given again.")] = None,
-    seconds: Annotated[float, typer.Option(min=1, help="The most that one row takes.")] = 30.0,
+    seconds: Annotated[float, typer.Option(min=1, help="Of a row, unless its fewest repeats take longer.")] = 30.0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     predict: Annotated[
         bool, typer.Option("--predict", help="Measure nothing: predict Table 7 at 7B and 13B on other cards.")
@@ -97,6 +97,8 @@ def _predicted_text(found: dict[str, Any]) -> str:
 
 def _train_text(found: dict[str, Any]) -> str:
     """The comparisons for a person."""
+    from ..benchmark.training import told
+
     default, products = found["default"], found["products"]
     lines = [
         f"{found['profile']}: {default['samples_a_second'][0]:.1f} samples a second, "
@@ -115,6 +117,8 @@ def _train_text(found: dict[str, Any]) -> str:
         lines.append(
             f"{row['title']:<52}{on:>9.1f}{off:>9.1f}{row['ratio'][0]:>7.2f}{memory:>8}  {same}, {row['default']}"
         )
+        if row.get("compile_seconds") is not None:
+            lines.append(f"  {told(row)}")
     for name, loop in found["loops"].items():
         lines.append(f"the default is {loop['ratio'][0]:.2f} times as fast as the {name} loop")
     lines += ["", "shares of a step: " + ", ".join(f"{k} {v:.0%}" for k, v in found["operations"]["shares"].items())]
