@@ -159,12 +159,21 @@ def _claims(report: Mapping[str, Any], folder: Path | None) -> Iterator[Block]:
     if not claims:
         return
     yield Heading(2, "The paper's claims")
-    yield Text(f"{counts(claims)}.")
+    changed = sum("rule_changed" in claim for claim in claims.values())
+    told = f" {changed} rules were changed when the numbers were known; the table says what the earlier ones gave."
+    yield Text(f"{counts(claims)}.{told if changed else ''}")
     body = (
-        (c["text"], c["section"], c["verdict"], c["why"], _evidence(c["evidence"], report, folder))
+        (c["text"], c["section"], c["verdict"], _why(c), _evidence(c["evidence"], report, folder))
         for c in claims.values()
     )
     yield _table(("claim", "section", "verdict", "why", "evidence"), body, words=True, strong=2)
+
+
+def _why(claim: Mapping[str, Any]) -> str:
+    """Why a verdict was given, and what earlier rules gave where the rule was changed when the numbers were known."""
+    if "rule_changed" not in claim:
+        return str(claim["why"])
+    return f"{claim['why']} (rule changed after the numbers: was {', then '.join(claim['before'])})"
 
 
 def _evidence(items: Sequence[str], report: Mapping[str, Any], folder: Path | None) -> Listed:

@@ -20,14 +20,20 @@ CLAIMS = project.ROOT / "data" / "claims.json"
 SMOKE = "the smoke profile shows that the code runs; its scores mean nothing"
 
 
-def listed() -> list[dict[str, str]]:
-    """The claims in the paper's order, each with `id`, `section` and `text`."""
-    found: list[dict[str, str]] = json.loads(CLAIMS.read_text(encoding="utf-8"))["claims"]
+def listed() -> list[dict[str, Any]]:
+    """The claims in the paper's order, each with `id`, `section` and `text`.
+
+    One whose rule was changed when the numbers were known also has `rule_changed`, the day, and `before`, the verdicts
+    that the rules before gave, the oldest first: a verdict, or `contradicted` or `undecided` of what is not reproduced.
+    """
+    found: list[dict[str, Any]] = json.loads(CLAIMS.read_text(encoding="utf-8"))["claims"]
     return found
 
 
 def verdicts(report: Mapping[str, Any], folder: Path) -> dict[str, dict[str, Any]]:
     """Each claim's id to its `verdict`, `evidence` (keys of the report, or paths), `why`, `section` and `text`.
+
+    With `rule_changed` and `before` where the claim has them.
 
     Args:
         report: what `report.json` holds besides the claims.
@@ -52,8 +58,8 @@ def counts(claims: Mapping[str, Mapping[str, Any]]) -> str:
     return ", ".join(text.values())
 
 
-def _judge(claim: Mapping[str, str], evidence: Evidence) -> dict[str, Any]:
-    about = {"section": claim["section"], "text": claim["text"]}
+def _judge(claim: Mapping[str, Any], evidence: Evidence) -> dict[str, Any]:
+    about = {key: value for key, value in claim.items() if key != "id"}
     try:
         if evidence.report["profile"] == "smoke":
             raise Missing(SMOKE)
