@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from matplotlib.axes import Axes
 
@@ -18,6 +18,7 @@ def forest(
     title: str = "",
     xlabel: str = "",
     missing: str = "not there yet",
+    hollow: Collection[str] = (),
 ) -> Axes:
     """Effects with their intervals, from top to bottom, and the line of no effect.
 
@@ -27,9 +28,10 @@ def forest(
     Args:
         rows: a name to value, low, high (what follows is passed over); a text stands in the row's place, and `missing`
             where there is None.
+        hollow: names of rows whose marker is left empty, as their values say little.
     """
     ax.axvline(0, color="black", linewidth=1)
-    for place, found in enumerate(rows.values()):
+    for place, (name, found) in enumerate(rows.items()):
         if found is None or isinstance(found, str):
             ax.annotate(
                 found or missing, (0, place), (4, 0), textcoords="offset points", va="center", color=QUIET, fontsize=8
@@ -43,6 +45,7 @@ def forest(
             xerr=[[max(value - low, 0)], [max(high - value, 0)]],
             fmt=marker,
             color=color,
+            markerfacecolor="white" if name in hollow else color,
             capsize=3,
             markersize=6,
         )

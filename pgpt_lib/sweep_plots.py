@@ -29,7 +29,9 @@ STRATEGIES = {  # of layer fusion; none of the representations' colours
     "learned_raw": "#000000",
 }
 ONE_SET = {"learned, one set": "#A6E3D0"}  # for language model and mask decoder alike
+CONTROLS = ("v", "s")  # markers on bars: what their score is held against
 HATCHES = ("", "///", "...", "xx", "\\\\\\", "--")
+WIDTH = 0.8  # of a group of bars
 MARKERS = {"embedding": "o", "numerical": "s", "vocabulary": "^"}
 SETS = ("#009E73", "#56B4E9", "#B4B8BC", "#000000")  # of fusion weights
 PROBES = {"colour": "#000000", "shape": "#D55E00"}
@@ -77,13 +79,13 @@ def scores(
         colors: a series' name to its colour, in the order of drawing.
         legend: off where several panels share one.
     """
-    width, named = 0.8 / len(colors), set[str]()
+    width, named = WIDTH / len(colors), set[str]()
     top = max((v.high for row in groups.values() for v in row.values() if v), default=1.0)
     for i, values in enumerate(groups.values()):
         for number, (series, color) in enumerate(colors.items()):
             if series not in values:
                 continue
-            place, found = i + (number - (len(colors) - 1) / 2) * width, values[series]
+            place, found = i + _shift(number, len(colors)), values[series]
             if found is None:
                 ax.text(place, 0.01 * top, "–", ha="center", va="bottom", color=color, fontsize=12, weight="bold")
                 continue
@@ -109,6 +111,30 @@ def scores(
     if named and legend:
         ax.legend(fontsize=8, ncols=len(named), loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
     return ax
+
+
+def controls(ax: Axes, values: Mapping[str, Mapping[str, OverSeeds | None]], colors: Mapping[str, str]) -> Axes:
+    """White marks on the bars of `scores` with one group: what each bar's score is held against.
+
+    Args:
+        values: what is marked, as the legend names it, to its value in each series; None is not drawn.
+        colors: those of `scores`, whose order says where a bar stands.
+    """
+    for (name, row), marker in zip(values.items(), CONTROLS, strict=False):
+        known = [(_shift(i, len(colors)), v.value) for i, s in enumerate(colors) if (v := row.get(s)) is not None]
+        if known:
+            places, heights = zip(*known, strict=True)
+            style: dict[str, Any] = {"color": "white", "edgecolor": "black", "linewidth": 1, "zorder": 5}
+            ax.scatter(places, heights, marker=marker, s=30, label=name, **style)
+    handles = [handle for handle in ax.collections if handle.get_label() in values]
+    if handles:
+        ax.legend(handles=handles, fontsize=8, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0.1)
+    return ax
+
+
+def _shift(number: int, count: int) -> float:
+    """Where a series' bar stands beside its group's place, of so many series."""
+    return (number - (count - 1) / 2) * WIDTH / count
 
 
 def _note(ax: Axes, *notes: str) -> None:

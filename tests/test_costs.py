@@ -11,9 +11,21 @@ import pytest
 from pgpt_lib.evaluation.series import MAIN
 from pgpt_lib.files import write_json
 from pgpt_lib.forest_plot import forest
-from pgpt_lib.sweeps.costs import ALIGNED, DIFFERENCES, FORCED, METRICS, costs, decided, reading, row_title
+from pgpt_lib.sweeps.costs import (
+    ALIGNED,
+    DIFFERENCES,
+    FORCED,
+    METRICS,
+    at_floor,
+    costs,
+    decided,
+    is_fixed,
+    reading,
+    row_title,
+)
+from pgpt_lib.sweeps.findings import FLOOR
 from pgpt_lib.sweeps.plans import load_plan
-from pgpt_lib.sweeps.reading import Sweep, open_sweep
+from pgpt_lib.sweeps.reading import OverSeeds, Sweep, open_sweep
 from pgpt_lib.sweeps.results import result_file
 
 PLAN = "released_code"
@@ -42,14 +54,14 @@ def scored(seed: int, loss: float, half: float = 0.01) -> dict:
     }
 
 
-def written(home, chosen) -> Sweep:
+def written(home, chosen, loss=LOSES) -> Sweep:
     """A sweep's folder with some of the plan's cells, in the format that a finished cell is written in."""
     folder = home / "sweeps" / PLAN
     for cell in load_plan(PLAN).cells("smoke"):
         if not chosen(cell):
             continue
         behind = 0.2 * (cell.factors["start"] == "aligned")  # of both sides, so that it costs nothing
-        metrics = scored(cell.seed, LOSES.get(cell.factors["switch"], 0.0) + behind)
+        metrics = scored(cell.seed, loss.get(cell.factors["switch"], 0.0) + behind)
         result = {
             "version": 1, "plan": PLAN, "id": cell.id, "cell": dict(cell.factors), "status": "done",
             "profile": "smoke", "asked": cell.asked(), "metrics": {MAIN: metrics}, "curve": [], "seconds": 1.0,
@@ -105,6 +117,26 @@ def test_fusion_is_held_against_a_default_that_was_aligned_like_it(tmp_path) -> 
     assert row_title("fusion_raw").endswith(" *") and row_title("dice_pooled") == DIFFERENCES["dice_pooled"].title
 
 
+def test_a_row_is_at_the_floor_where_neither_side_is_shown_to_be_above_it(tmp_path) -> None:
+    of_several = 0.06  # of the default and of most switches, while one is above the floor with its whole interval
+    loss = {switch: BASE["several"] - of_several for switch in ("none", *DIFFERENCES)}
+    loss["giou_misparsed"] = BASE["several"] - FLOOR - 0.2
+    sweep = written(tmp_path, lambda cell: True, loss)
+    floor = at_floor(sweep, "several.set_f1")
+    assert floor == set(DIFFERENCES) - {"giou_misparsed"}
+    # Forced scores lie 0.05 higher: above the floor on average, not with their interval, so that this row stays in.
+    assert sweep.mean(f"{FORCED}.several.set_f1", switch="none").value > FLOOR and FORCED in floor
+    assert at_floor(sweep, "ciou") == set(ALIGNED)  # whose sides both have 0.2 less here
+    assert at_floor(written(tmp_path / "none", lambda cell: False), "several.set_f1") == set()
+
+
+def test_a_reading_says_what_lies_at_the_floor_and_what_is_0_by_construction() -> None:
+    cost = OverSeeds(0.1, 0.05, 0.15, 3)
+    assert "†" in reading(cost, True) and reading(cost, True).startswith(reading(cost)) and "†" not in reading(cost)
+    assert reading(None, True) == "not there yet"
+    assert is_fixed(OverSeeds(0.0, 0.0, 0.0, 3)) and not is_fixed(OverSeeds(0.0, -0.1, 0.1, 3)) and not is_fixed(cost)
+
+
 def test_short_cells_do_not_mix_with_the_others(tmp_path) -> None:
     sweep = written(tmp_path, lambda cell: cell.factors["budget"] == "short")
     assert sweep.cells(switch="none") == [] and len(sweep.cells(switch="none", budget="short")) == 3
@@ -123,6 +155,10 @@ def test_the_forest_shows_what_is_decided_and_what_is_missing() -> None:
     colors = [container.lines[0].get_color() for container in ax.containers]
     assert len(set(colors)) == 3 and [text.get_text() for text in ax.texts] == ["not there yet"]
     assert [label.get_text() for label in ax.get_yticklabels()] == list(rows)
+    assert {container.lines[0].get_markerfacecolor() for container in ax.containers} == set(colors)
+    forest(rows, faint := plt.subplots()[1], hollow={"open"})
+    faces = [container.lines[0].get_markerfacecolor() for container in faint.containers]
+    assert [face == "white" for face in faces] == [False, False, True]
     low, high = ax.get_xlim()
     assert low == -high and high > 0.2
     forest(dict.fromkeys(rows), plt.subplots()[1])  # nothing at all is no error

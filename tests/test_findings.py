@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pgpt_lib.sweeps.findings import finding, tendency
+from pgpt_lib.sweeps.findings import by_chance, finding, tendency
 from pgpt_lib.sweeps.reading import OverSeeds
 
 UP, DOWN, WIDE = (OverSeeds(v, v - 0.05, v + 0.05, 3) for v in (0.1, -0.1, 0.01))
@@ -25,6 +25,11 @@ UP, DOWN, WIDE = (OverSeeds(v, v - 0.05, v + 0.05, 3) for v in (0.1, -0.1, 0.01)
 )
 def test_a_gap_shrinks_or_grows_only_with_its_whole_interval(change, word):
     assert tendency(change) == word
+
+
+def test_with_many_intervals_one_excludes_0_by_chance():
+    assert [by_chance(count) for count in (0, 1, 2)] == pytest.approx([0, 0.05, 0.0975])
+    assert by_chance(10) == pytest.approx(0.401, abs=0.001)
 
 
 GAPS = {"leads": UP, "behind": DOWN, "level": WIDE}

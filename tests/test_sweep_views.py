@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import matplotlib
@@ -14,9 +15,9 @@ import toy_sweep
 
 from pgpt_lib import plots, reuse, sweep_plots
 from pgpt_lib.files import read_json, write_json
-from pgpt_lib.sweeps import frames, reading
+from pgpt_lib.sweeps import frames, layers, reading, results
 from pgpt_lib.sweeps.engine import sweep_folder
-from pgpt_lib.sweeps.weights import with_alignment
+from pgpt_lib.sweeps.weights import moved, reach, with_alignment
 
 NAMES = list(frames.LABELS)
 
@@ -211,6 +212,107 @@ def test_weights_as_heat_map_and_bars(home):
         final = [cell["weights"][-1]["llm"] for cell in cells]
         fig = sweep_plots.weights_beside_probe({"language model": final}, {"colour": [0.9, 0.8, 0.7, 0.6]})
         assert len(fig.axes[0].patches) == 4 and fig.axes[1].lines[0].get_ydata().tolist() == [0.9, 0.8, 0.7, 0.6]
+
+
+def test_how_far_weights_moved_in_each_stage(home):
+    for cell in reading.open_sweep("fusion", home[1], "smoke").cells(strategy="learned"):
+        assert moved(cell) == {"tuning": pytest.approx(max(abs(b - 0.25) for b in cell["weights"][-1]["llm"]))}
+        track = [{"step": s, "weights": w} for s, w in ((0, [0.4, 0.2, 0.2, 0.2]), (50, [0.25] * 4), (80, [0.25] * 4))]
+        whole = {**cell, "aligned": {"track": track, "steps": 80}}
+        assert moved(whole) == {**moved(cell), "alignment": pytest.approx(0.15)}
+        assert set(moved(whole, "mask")) == {"tuning"} and moved(whole, "mask") != {"tuning": moved(whole)["tuning"]}
+        far = reach(cell)  # the rate's whole sum for the mask decoder, a share of it for weights that were aligned
+        assert 0 < far["mask"] <= cell["lr"] * cell["steps"]
+        assert far["llm"] == pytest.approx(cell["asked"]["training.aligned_lr"] * far["mask"])
+        shared = {**cell, "weights": [{"step": p["step"], "llm": p["llm"]} for p in cell["weights"]]}
+        assert reach(shared) == {"llm": far["llm"]}
+
+
+def test_where_weights_were_learnt_is_told_by_what_moved_them():
+    def cell(align: float, tune: float, aligned: bool = True) -> dict:
+        end = [0.5 + align + tune, 0.5 - align - tune]
+        sets = [
+            {"step": 0, "llm": [0.5 + align, 0.5 - align], "mask": [0.5, 0.5]},
+            {"step": 9, "llm": end, "mask": end},
+        ]
+        track = [{"step": 0, "weights": [0.5, 0.5]}, {"step": 70, "weights": [0.5 + align, 0.5 - align]}]
+        how = {"steps": 70, "track": track} if aligned else None
+        return {"weights": sets, "aligned": how, "expressions": 1440, "steps": 9, "lr": 0.004}
+
+    told = layers.learnt_from([cell(0.1, 0.001), cell(0.2, 0.002)], "llm")
+    assert told.startswith("learnt from words alone:") and "up to 0.2000, tuning by up to 0.0020" in told
+    assert layers.learnt_from([cell(0.1, 0.02)], "llm").startswith("learnt from words, then tuned:")
+    assert layers.learnt_from([cell(0, 0.02, aligned=False)], "llm").startswith("taken from the bundled backbone")
+    assert "no weight by more than 0.1200 from equal ones" in layers.learnt_from([cell(0.1, 0.02)], "mask")
+    assert layers.learnt_from([], "llm") == "not tracked"
+    told = "aligned in 70 steps on words, then tuned with 1,440 expressions in 9 steps at a peak rate of 0.004"
+    assert layers.budget([cell(0.1, 0.001)] * 2) == told and layers.budget([]) == "–"
+
+
+def test_masks_stand_beside_scores_that_need_no_outline(home):
+    fusion = reading.open_sweep("fusion", home[1], "smoke")
+    found = layers.masks(fusion, strategy="learned")
+    if home[0] == "missing":
+        assert set(found.values()) == {None} and layers.sentence({"learned": None}) == "No mask is scored yet."
+        return
+    assert found[layers.EXCHANGED].value == pytest.approx(0.15) and found[layers.FILLED] is found[layers.MARGIN] is None
+    for cell in fusion.results:
+        cell["metrics"][reading.MAIN]["filled_ciou"]["predicted_box"] = [0.5, 0.49, 0.51]
+    found = layers.masks(fusion, strategy="learned")
+    margin, seeds = found[layers.MARGIN], len(fusion.cells(strategy="learned"))
+    assert margin.value == pytest.approx(found[layers.OWN].value - 0.5) and margin.seeds == seeds
+    assert margin.low < margin.value < margin.high
+
+
+def test_the_sentence_names_whose_masks_are_better_than_boxes():
+    better, open_, few = reading.OverSeeds(0.1, 0.05, 0.15, 3), reading.OverSeeds(0.1, -0.1, 0.3, 3), 2
+    told = layers.sentence({"a": better, "b": open_, "c": better._replace(seeds=few), "d": None})
+    assert "for a. Not shown for b and c: " in told and "and d" not in told
+    assert "for no strategy. Not shown for b:" in layers.sentence({"b": open_})
+    assert "Not shown" not in layers.sentence({"a": better})
+
+
+def test_a_share_that_a_strategy_loses_is_taken_seed_by_seed(home):
+    fusion = reading.open_sweep("fusion", home[1], "smoke")
+    whole, part = {"strategy": "learned"}, {"strategy": "last"}
+    found = layers.shortfall(fusion, "acc@0.5", whole, part)
+    if home[0] == "missing":
+        assert found is None and layers.least_lost({"REC": None}) == "Nothing to compare yet."
+        return
+    pairs = list(zip(*(fusion.cells(**factors) for factors in (whole, part)), strict=True))
+    scores = [[c["metrics"][reading.MAIN]["acc@0.5"][0] for c in pair] for pair in pairs]
+    assert found.value == pytest.approx(sum(1 - b / a for a, b in scores) / len(scores)) and found.seeds == len(pairs)
+    assert layers.shortfall(fusion, "acc@0.5", whole, whole)[0] == 0
+
+
+def test_the_doubt_of_a_share_is_that_of_a_quotient():
+    def cells(score: float, half: float) -> list[dict]:
+        scores = {"x": [score, score - half, score + half]}
+        return [{"cell": {"seed": seed}, "metrics": {"m": scores}} for seed in range(3)]
+
+    value, low, high = results.shortfall(cells(0.8, 0.02), cells(0.4, 0.03), "m.x")
+    # Of 1 - b / a to first order: b's half width over a, a's times b over a squared; seeds are alike and add none.
+    assert value == pytest.approx(0.5) and high - value == pytest.approx(math.hypot(0.03 / 0.8, 0.02 * 0.4 / 0.64))
+    assert results.shortfall(cells(0.0, 0.02), cells(0.4, 0.03), "m.x") is None
+    assert results.shortfall(cells(0.8, 0.02), [], "m.x") is None
+
+
+def test_the_least_share_is_named_with_those_that_may_be_as_small():
+    shares = {t: reading.OverSeeds(v, v - 0.1, v + 0.1, 3) for t, v in (("a", 0.5), ("b", 0.1), ("c", 0.25))}
+    told = layers.least_lost({**shares, "d": None})
+    assert told == "The smallest share is lost in b; tasks whose intervals overlap with its own: c."
+
+
+def test_marks_stand_on_the_bars_that_they_belong_to():
+    values = {"a": reading.OverSeeds(0.5, 0.4, 0.6, 3), "b": reading.OverSeeds(0.3, 0.2, 0.4, 3), "c": None}
+    colors = {"a": "#000000", "b": "#D55E00", "c": "#56B4E9"}
+    ax = sweep_plots.scores({"": values}, plt.subplots()[1], "none", colors, legend=False)
+    sweep_plots.controls(ax, {"lower": values, "none": dict.fromkeys(values)}, colors)
+    [marks] = [c for c in ax.collections if c.get_label() == "lower"]
+    centres = [bar.get_x() + bar.get_width() / 2 for bar in ax.patches]
+    assert marks.get_offsets()[:, 0].tolist() == pytest.approx(centres)
+    assert marks.get_offsets()[:, 1].tolist() == [0.5, 0.3]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["lower"]
 
 
 def test_tokens_of_an_answer_are_coloured_by_their_representation():

@@ -9,7 +9,8 @@ from .reading import OverSeeds
 from .results import LEAST_SEEDS
 
 SHRINKS, GROWS, OPEN, MISSING = "shrinks", "grows", "is open", "is not measured yet"
-FLOOR = 0.1  # Acc@0.5 below which a baseline is idle
+FLOOR = 0.1  # Acc@0.5, or F1 of several boxes, below which a baseline is idle
+CHANCE = 0.05  # of a 95 % interval that excludes 0 where nothing is different
 
 
 def side(found: OverSeeds | None) -> int | None:
@@ -28,8 +29,13 @@ def tendency(change: OverSeeds | None) -> str:
 
 
 def is_idle(scores: Iterable[float]) -> bool:
-    """Whether a baseline with these Acc@0.5, one a seed, has learnt next to nothing in its budget."""
+    """Whether a baseline with these scores, one a seed, has learnt next to nothing in its budget."""
     return statistics.fmean(scores) < FLOOR
+
+
+def by_chance(intervals: int) -> float:
+    """How likely one or more of so many independent intervals exclude 0 where nothing is different."""
+    return 1 - (1 - CHANCE) ** intervals
 
 
 def finding(gaps: Mapping[str, OverSeeds | None], changes: Mapping[str, OverSeeds | None]) -> str:

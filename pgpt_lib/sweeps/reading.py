@@ -186,6 +186,14 @@ def live_cell(sweep: Sweep, folder: Path, **factors: Any) -> Mapping[str, Any]:
     return result
 
 
+def told_size(cells: Sequence[Mapping[str, Any]]) -> str:
+    """How long cells of one kind were trained, and at what rate, for people; a dash without any."""
+    if not cells:
+        return "–"
+    texts = [f"{c['expressions']:,} expressions in {c['steps']} steps at a peak rate of {c['lr']:g}" for c in cells]
+    return "; ".join(dict.fromkeys(texts))
+
+
 def effort_to(results: Sequence[Mapping[str, Any]], level: float, key: str = "acc@0.5") -> dict[str, Any]:
     """What it takes until a learning curve reaches a level, over seeds.
 

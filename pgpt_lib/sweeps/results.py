@@ -90,16 +90,41 @@ def contrast(terms: Sequence[tuple[float, Sequence[Mapping[str, Any]]]], path: s
 
     Returns: None where no seed is shared.
     """
-    groups = [(weight, {r["cell"]["seed"]: r for r in side if metric(r, path) is not None}) for weight, side in terms]
-    seeds = shared_seeds(*(group.keys() for _, group in groups))
-    if not seeds:
+    rows = _by_seed([side for _, side in terms], path)
+    if not rows:
         return None
-    members = [[(weight, group[seed]) for weight, group in groups] for seed in seeds]
+    members = [[(weight, r) for (weight, _), r in zip(terms, row, strict=True)] for row in rows]
     values = [sum(weight * point_score(metric(r, path)) for weight, r in row) for row in members]
-    paired = _paired_half([(weight / len(seeds), r) for row in members for weight, r in row], path)
+    return interval(values, _scene_halves(members, path))
+
+
+def shortfall(whole: Sequence[Mapping[str, Any]], part: Sequence[Mapping[str, Any]], path: str) -> list[float] | None:
+    """By which share of its score `part` falls short of `whole`, as [value, low, high], over the seeds both have.
+
+    A share is taken seed by seed. What scenes leave in doubt of it is that of the quotient to first order.
+
+    Returns: None where no seed is shared, or where `whole` has a score of 0, which leaves nothing to lose.
+    """
+    rows = _by_seed([whole, part], path)
+    scores = [[point_score(metric(r, path)) for r in row] for row in rows]
+    if not rows or not all(full for full, _ in scores):
+        return None
+    members = [[(rest / full**2, row[0]), (-1 / full, row[1])] for row, (full, rest) in zip(rows, scores, strict=True)]
+    return interval([1 - rest / full for full, rest in scores], _scene_halves(members, path))
+
+
+def _by_seed(sides: Sequence[Sequence[Mapping[str, Any]]], path: str) -> list[list[Mapping[str, Any]]]:
+    """The results of all sides that have a metric, side by side in a row for each seed that all of them have."""
+    groups = [{r["cell"]["seed"]: r for r in side if metric(r, path) is not None} for side in sides]
+    return [[group[seed] for group in groups] for seed in shared_seeds(*groups)]
+
+
+def _scene_halves(members: Sequence[Sequence[tuple[float, Mapping[str, Any]]]], path: str) -> list[float]:
+    """What scenes leave in doubt of weighted sums of scores, a row a seed: of their mean where scenes can be paired."""
+    paired = _paired_half([(weight / len(members), r) for row in members for weight, r in row], path)
     if paired is not None:
-        return interval(values, [paired])
-    return interval(values, [math.hypot(*(weight * _half(metric(r, path)) for weight, r in row)) for row in members])
+        return [paired]
+    return [math.hypot(*(weight * _half(metric(r, path)) for weight, r in row)) for row in members]
 
 
 def _paired_half(terms: Sequence[tuple[float, Mapping[str, Any]]], path: str) -> float | None:

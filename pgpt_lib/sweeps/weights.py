@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..files import read_json, write_json
+from ..optimisation import learning_rate
 
 if TYPE_CHECKING:
     from ..model import PerceptionGPT
@@ -22,6 +23,36 @@ def with_alignment(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     last = track[-1]["step"] if track else 0
     aligned = [{"step": p["step"] - last, "llm": p["weights"]} for p in track if p["weights"] and p["step"] < last]
     return [*aligned, *result["weights"]]
+
+
+def moved(result: Mapping[str, Any], which: str = "llm") -> dict[str, float]:
+    """The largest change of one weight from the first to the last step of a cell's `alignment` and of its `tuning`.
+
+    A stage in which these weights were not there, or which has no two points, is left out.
+
+    Args:
+        which: `llm` or `mask`.
+    """
+    points = [point for point in with_alignment(result) if which in point]
+    aligned = sum(point["step"] < 0 for point in points)  # the next point ends the alignment and starts the tuning
+    stages = {"alignment": points[: aligned + 1], "tuning": points[aligned:]}
+    return {
+        stage: max(abs(after - before) for before, after in zip(held[0][which], held[-1][which], strict=True))
+        for stage, held in stages.items()
+        if len(held) > 1
+    }
+
+
+def reach(result: Mapping[str, Any]) -> dict[str, float]:
+    """How far tuning can move one logit of the weights, `llm` and, where it has its own, `mask`, about and at most.
+
+    Adam moves a number by about its rate a step at most, so that this is the sum of all rates. The language model's
+    weights, once aligned, learn at the share `training.aligned_lr` of the rate, the mask decoder's own at all of it.
+    """
+    asked = result["asked"]
+    rates = [learning_rate(s, result["steps"], result["lr"], asked["training.warmup"]) for s in range(result["steps"])]
+    shares = {"llm": asked["training.aligned_lr"], "mask": 1.0}
+    return {which: shares[which] * sum(rates) for which in shares if which in result["weights"][-1]}
 
 
 class WeightTrack:
