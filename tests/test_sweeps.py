@@ -72,7 +72,8 @@ def test_the_plans_hold_every_comparison_that_the_paper_makes():
         fractions = {f["fraction"] for f in mine if f["budget"] == "samples" and f["rank"] == 8}
         assert fractions == {0.1, 0.25, 0.5, 1.0}
         for budget in ("time", "fourfold"):
-            assert [(f["rank"], f["seed"]) for f in mine if f["budget"] == budget] == [(8, 0), (8, 1), (8, 2)]
+            found = [(f["rank"], f["seed"]) for f in mine if f["budget"] == budget]
+            assert found == ([] if (representation, budget) == ("embedding", "fourfold") else [(8, 0), (8, 1), (8, 2)])
         tuned = [(f["rank"], f["lr"]) for f in mine if f["budget"] == "tuning"]
         assert len(tuned) == len(set(tuned)) == 16 and {rank for rank, _ in tuned} == {8, 32, "full"}
         assert len([f for f in mine if f["budget"] == "long_tuning"]) == 3
