@@ -491,9 +491,8 @@ for row in bench["rows"]:
         print(f"{label(row):46} {row['repeats']} x {row['method']}: {1e3 * row['measured'][0]:.1f} ms{checked}")
 
 # %% [markdown]
-# So the sums that are checked here are those below `row_seconds`, and the longest are not. What the same rows take at
-# 30 seconds each, where longer decodes are checked too, is told in
-# [docs/speed.md](../docs/speed.md#long-decodes-summed-and-whole).
+# So the sums that are checked here are those below `row_seconds`, and the longest are not. How to check those too is
+# told in [docs/speed.md](../docs/speed.md#long-decodes-summed-and-whole).
 
 # %%
 from pgpt_lib.benchmark.comparison import beside_whole
