@@ -8,8 +8,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from ..sweeps.layers import shortfall
 from ..sweeps.results import metric as metric_at
-from ..sweeps.results import shared_seeds
 from .evidence import MAIN, Evidence, Gain, Verdict, judged, over, point
 
 FIXED = ("last", "second_last", "mean")  # strategies of layer fusion that learn nothing
@@ -47,19 +47,16 @@ def _fusion(e: Evidence, better: str, worse: str, key: str) -> Gain:
 def _lacking(e: Evidence) -> tuple[str, tuple[str, ...]]:
     """What the last layer alone lacks of learned fusion's score in each task, and the cells that say so.
 
-    A mean share over the seeds that both have; nothing where they share none.
+    Nothing where they share no seed.
     """
-    last, learned = ({c["cell"]["seed"]: c for c in e.sweep("fusion").cells(strategy=s)} for s in ("last", "learned"))
-    seeds = shared_seeds(last, learned)
-    told = []
-    for task, key in TASKS.items():
-        pairs = [(point(e.score(last[seed], key)), point(e.score(learned[seed], key))) for seed in seeds]
-        if pairs and all(theirs > 0 for _, theirs in pairs):
-            told.append(f"{statistics.fmean(1 - ours / theirs for ours, theirs in pairs):.0%} in {task}")
-    if not told:
+    fusion, learned, last = e.sweep("fusion"), {"strategy": "learned"}, {"strategy": "last"}
+    found = {task: share for task, key in TASKS.items() if (share := shortfall(fusion, key, learned, last))}
+    if not found:
         return "", ()
-    text = f"; of learned fusion's score the last layer alone lacks {', '.join(told)} ({len(seeds)} seeds)"
-    return text, e.paths(*(side[seed] for seed in seeds for side in (last, learned)))
+    told = ", ".join(f"{share.value:.0%} in {task}" for task, share in found.items())
+    seeds = min(share.seeds for share in found.values())
+    text = f"; of learned fusion's score the last layer alone lacks {told} ({seeds} seeds)"
+    return text, e.paths(*fusion.cells(**learned), *fusion.cells(**last))
 
 
 def _filled_boxes(e: Evidence, strategies: Sequence[str]) -> str:
